@@ -1,0 +1,61 @@
+"""The command line: Hydra composes, we run, and what is wrong is said in one message without a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from sft_research import secrets
+from sft_research.config import CONF_DIR, ConfigError, Run, without_hydra
+from sft_research.explain import explain
+
+if TYPE_CHECKING:
+    from sft_research.result import Result
+
+CONFIG_ERROR, FAILED, INTERRUPTED = 2, 1, 130
+
+
+def command(train: Callable[[Run], Result]) -> None:
+    """Run `train` on what the command line composes; exit with 0, 1 (failed), 2 (config) or 130 (Ctrl-C)."""
+
+    @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="train")
+    def main(cfg: DictConfig) -> float | None:
+        hydra_config = HydraConfig.get()
+        experiment = hydra_config.runtime.choices.get("experiments") or "default"
+        run = Run(without_hydra(cfg), tuple(hydra_config.overrides.task), experiment)
+        with ending():
+            return train(run).after.loss
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them its way
+    with ending():
+        main()
+
+
+@contextmanager
+def ending() -> Iterator[None]:
+    """Turn what went wrong into a message and an exit status."""
+    try:
+        yield
+    except (ConfigError, HydraException, OmegaConfBaseException) as error:
+        _exit(CONFIG_ERROR, explain(error, sys.argv[1:]))
+    except KeyboardInterrupt:
+        _exit(INTERRUPTED, "Interrupted. The same command starts the run again.")
+    except BrokenPipeError:  # `--help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        _exit(FAILED, f"{type(error).__name__}: {error}\nThe traceback is in the run's train.log.")
+
+
+def _exit(status: int, message: str) -> NoReturn:
+    sys.stderr.write(f"{secrets.redact(message)}\n")
+    sys.exit(status)

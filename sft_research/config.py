@@ -1,0 +1,100 @@
+"""The Hydra machinery: where the config files are, one composed run, and how a part is built."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+ROOT = Path(__file__).resolve().parents[1]
+if not (ROOT / "conf").is_dir():  # installed as a wheel, which carries conf/ and experiments/ inside
+    ROOT = Path(__file__).resolve().parent
+CONF_DIR = ROOT / "conf"
+
+# Lets conf/train.yaml find experiments/ whatever directory the run is started from.
+OmegaConf.register_new_resolver("repo_root", lambda: str(ROOT), replace=True)
+
+# They say where a run is and who watches it; they do not change its numbers or its name.
+NOT_IDENTITY = ("runs_dir", "rerun", "tracking")
+
+
+class ConfigError(Exception):
+    """The run cannot start as it is configured: the fact, the numbers, and the override that fixes it."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One composed run: its config, and what was typed to get it."""
+
+    cfg: DictConfig
+    overrides: tuple[str, ...]
+    experiment: str
+
+    @property
+    def name(self) -> str:
+        """A folder name that says what was overridden: `lora.r=32,optimizer.lr=0.001`, or `default`."""
+        dropped = (*NOT_IDENTITY, "experiments", "hydra")
+        kept = sorted(o for o in self.overrides if re.split(r"[.=/@]", o.lstrip("+~"))[0] not in dropped)
+        text = ",".join(kept) or "default"
+        clean = re.sub(r"[^\w.,=+-]+", "_", text)
+        if clean == text and len(text) <= 120:
+            return text
+        # What was replaced or cut off still tells two runs apart.
+        return f"{clean[:110]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.cfg.runs_dir) / self.experiment / self.name
+
+    @property
+    def id(self) -> str:
+        """Hash of what decides the result: the resolved config without paths and trackers."""
+        decides = {k: v for k, v in self.resolved.items() if k not in NOT_IDENTITY}
+        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        plain = OmegaConf.to_container(self.cfg, resolve=True)
+        assert isinstance(plain, dict)
+        return {str(key): value for key, value in plain.items()}
+
+
+def build(node: Any, **more: Any) -> Any:
+    """Call the `_target_` of a config node with the node's keys.
+
+    `_convert_="all"`: plain lists and dicts, since PEFT and W&B write theirs as JSON.
+    """
+    from hydra.utils import instantiate
+
+    return instantiate(node, _convert_="all", **more)
+
+
+def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> Run:
+    """Compose a run as the command line does, in a process that Hydra did not start."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    overrides = list(overrides)
+    extra = []
+    if config_dir:
+        found = f"file://{ROOT},file://{Path(config_dir).resolve()}"
+        extra = [f"hydra.searchpath=[{found}]"]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        cfg = hydra_compose("train", [*overrides, *extra], return_hydra_config=True)
+    experiment = cfg.hydra.runtime.choices.get("experiments")
+    return Run(without_hydra(cfg), tuple(overrides), experiment or "default")
+
+
+def without_hydra(cfg: DictConfig) -> DictConfig:
+    """The run's own part of a config that Hydra composed."""
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    OmegaConf.set_struct(own, True)
+    return own

@@ -1,0 +1,47 @@
+"""What a person sees: our own messages. What libraries print and warn goes to the run's train.log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import IO, Any
+
+from sft_research.secrets import Redacted
+
+log = logging.getLogger("sft_research")
+
+
+@contextmanager
+def speaking() -> Iterator[IO[str]]:
+    """Messages of this package go to the present standard output, which is given for progress bars."""
+    stream = sys.stdout
+    handler = logging.StreamHandler(stream)
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield stream
+    finally:
+        log.setLevel(level)
+        log.removeHandler(handler)
+
+
+@contextmanager
+def captured(file: Path) -> Iterator[Any]:
+    """Everything printed, logged or warned inside goes to `file`, secrets struck out."""
+    with file.open("a", buffering=1) as opened:
+        stream: Any = Redacted(opened)
+        handler = logging.StreamHandler(stream)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
+        root = logging.getLogger()
+        root.addHandler(handler)
+        logging.captureWarnings(True)
+        try:
+            with redirect_stdout(stream), redirect_stderr(stream):
+                yield stream
+        finally:
+            logging.captureWarnings(False)
+            root.removeHandler(handler)

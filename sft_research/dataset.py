@@ -1,0 +1,140 @@
+"""Where rows come from. A source has one verb, `load`, and gives training and held-out rows apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+from sft_research.config import ConfigError
+
+Row = dict[str, Any]
+READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Training and held-out rows; `checkable` says whether an answer has one right text."""
+
+    train: Sequence[Row]
+    held_out: Sequence[Row]
+    checkable: bool
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the rows' content, in order."""
+        digest = hashlib.sha256()
+        for part in (self.train, self.held_out):
+            for row in part:
+                digest.update(json.dumps(row, sort_keys=True, default=str).encode())
+            digest.update(b"|")
+        return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Hub:
+    """A dataset of the hub by name, or a folder of files named after their splits (train.jsonl, ...).
+
+    Raises ConfigError for a split that is not there, naming those that are.
+    """
+
+    path: str
+    name: str | None = None
+    split: str = "train"
+    held_out: str | float = 0.05
+    limit: int | None = None
+    held_out_limit: int | None = None
+    answers_checkable: bool = False
+
+    def load(self) -> Rows:
+        import datasets
+
+        place = os.path.expanduser(self.path)
+        # A folder has no configurations: its files are its splits.
+        name = None if Path(place).is_dir() else self.name
+        try:
+            splits = datasets.load_dataset(place, name)
+        except (ValueError, OSError) as error:
+            raise ConfigError(
+                f"dataset.path={self.path} (configuration {name}) cannot be read: {_line(error)} "
+                "Fix: dataset.path=FOLDER of jsonl, csv or parquet files, or dataset.name=..."
+            ) from error
+        train = _split(splits, self.split, "split")
+        if isinstance(self.held_out, str):
+            held_out = _split(splits, self.held_out, "held_out")
+        else:
+            train, held_out = hold_out(train, self.held_out)
+        return Rows(_first(train, self.limit), _first(held_out, self.held_out_limit), self.answers_checkable)
+
+
+@dataclass(frozen=True)
+class File:
+    """One file or a glob: jsonl, json, csv, parquet. `held_out` is a share, or a second file or glob."""
+
+    path: str
+    held_out: str | float = 0.05
+    limit: int | None = None
+    held_out_limit: int | None = None
+    answers_checkable: bool = False
+
+    def load(self) -> Rows:
+        train: Sequence[Row] = _read(self.path)
+        if isinstance(self.held_out, str):
+            held_out: Sequence[Row] = _read(self.held_out)
+        else:
+            train, held_out = hold_out(train, self.held_out)
+        return Rows(_first(train, self.limit), _first(held_out, self.held_out_limit), self.answers_checkable)
+
+
+def hold_out(rows: Sequence[Row], share: float) -> tuple[Sequence[Row], Sequence[Row]]:
+    """Split rows by their content, so that appending rows moves none from one side to the other.
+
+    A row is held out when the hash of its JSON, read as a number from 0 to 1, is below `share`.
+    """
+    if not 0 <= share < 1:
+        raise ConfigError(f"dataset.held_out={share} is not a share. Fix: dataset.held_out=0.05")
+    train, held_out = [], []
+    for row in rows:
+        digest = hashlib.sha256(json.dumps(row, sort_keys=True, default=str).encode()).digest()
+        (held_out if int.from_bytes(digest[:8], "big") / 2**64 < share else train).append(row)
+    return train, held_out
+
+
+def _read(pattern: str) -> list[Row]:
+    import datasets
+
+    files = sorted(glob(os.path.expanduser(pattern)))
+    kinds = {READERS.get(Path(file).suffix) for file in files}
+    if len(kinds) != 1 or None in kinds:
+        raise ConfigError(
+            f"dataset.path={pattern} names {len(files)} files of {len(kinds)} kinds. "
+            f"Fix: dataset.path=FILE, or a glob of one kind: {', '.join(READERS)}"
+        )
+    try:
+        return datasets.load_dataset(kinds.pop(), data_files=files, split="train").to_list()
+    except (datasets.exceptions.DatasetGenerationError, ValueError) as error:
+        raise ConfigError(f"dataset.path={pattern} cannot be read: {_line(error.__cause__ or error)}") from error
+
+
+def _split(splits: Any, name: str, key: str) -> Sequence[Row]:
+    if name not in splits:
+        raise ConfigError(
+            f"dataset.{key}={name}: there is no such split. Fix: dataset.{key}={' or '.join(splits)}"
+        )
+    return splits[name]
+
+
+def _first(rows: Sequence[Row], limit: int | None) -> Sequence[Row]:
+    if limit is None or limit >= len(rows):
+        return rows
+    return rows[:limit] if isinstance(rows, list) else rows.select(range(limit))  # type: ignore[attr-defined]
+
+
+def _line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+

@@ -1,0 +1,58 @@
+"""`environment.json`: what a result depends on beside its config."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from sft_research import hardware
+from sft_research.config import ROOT
+
+PACKAGES = (
+    "sft_research", "torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes",
+    "unsloth", "unsloth_zoo", "hydra-core", "omegaconf", "wandb", "tokenizers", "numpy",
+)  # fmt: skip
+
+
+def describe(fingerprint: str) -> dict[str, Any]:
+    """Versions, git state, hardware, data fingerprint and command of this process."""
+    import torch
+
+    return {
+        "command": [Path(sys.executable).name, *sys.orig_argv[1:]],
+        "working_folder": os.getcwd(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "git": _git(),
+        "cpu": hardware.cpu(),
+        "cpu_threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "dataset_fingerprint": fingerprint,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _git() -> dict[str, str] | None:
+    """Commit and uncommitted changes of the code that ran; None outside a checkout."""
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=20)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit = git("rev-parse", "HEAD")
+    return {"commit": commit, "diff": git("diff", "HEAD") or ""} if commit else None

@@ -1,0 +1,156 @@
+"""A grid: one process a run, so that no GPU memory, W&B run or random state is shared.
+
+Each point is the command a person would have typed, so a point can be repeated alone, and a grid
+that is run again skips what is finished.
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig
+
+from sft_research import result
+from sft_research.config import ConfigError, compose
+from sft_research.console import speaking
+
+log = logging.getLogger("sft_research")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run of a grid: its overrides, its folder, and the command that makes it."""
+
+    overrides: tuple[str, ...]
+    folder: Path
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a point's process ended; `tail` is the end of what it said."""
+
+    status: int
+    tail: str
+
+
+class GridFailed(Exception):
+    """At least one point of a grid failed: which ones, and why."""
+
+
+def points_of(job_overrides: Iterable[Sequence[str]], config: DictConfig) -> list[Point]:
+    """The grid's points; raises ConfigError where two of them would write one folder."""
+    config_dir = next((s.path for s in config.hydra.runtime.config_sources if s.provider == "command-line"), None)
+    experiment = config.hydra.runtime.choices.get("experiments")
+    points = []
+    for overrides in job_overrides:
+        typed = [f"experiments={experiment}", *overrides] if experiment else list(overrides)
+        typed = list(dict.fromkeys(typed))
+        run = compose(typed, config_dir)
+        flags = ["--config-dir", config_dir] if config_dir else []
+        command = (sys.executable, "-m", "sft_research.train", *flags, *typed, "hydra.mode=RUN")
+        points.append(Point(tuple(overrides), run.folder, command))
+    if len({point.folder for point in points}) < len(points):
+        raise ConfigError("two points of this grid have the same overrides. Fix: leave out the repeated value")
+    return points
+
+
+def launch_local(points: list[Point], n: int) -> list[JobReturn]:
+    """At most `n` processes at a time on this machine."""
+    with speaking(), ThreadPoolExecutor(n) as pool:
+        waiting = {pool.submit(run_point, point.command): i for i, point in enumerate(points)}
+        ended = {}
+        for future in as_completed(waiting):
+            index = waiting[future]
+            ended[index] = future.result()
+            _say(len(ended), points, points[index], ended[index])
+    return _returns(points, [ended[i] for i in range(len(points))])
+
+
+def launch_slurm(points: list[Point], folder: Path, parameters: dict[str, Any]) -> list[JobReturn]:
+    """One job of a Slurm array a point, through submitit."""
+    submitit = _library("submitit", "slurm")
+    try:
+        executor = submitit.SlurmExecutor(folder=folder)
+    except RuntimeError as error:
+        raise ConfigError(f"{error}. Fix: hydra/launcher=local, or run this where sbatch is") from error
+    executor = submitit.AutoExecutor(folder=folder, cluster="slurm")
+    executor.update_parameters(name="sft_research", **parameters)
+    jobs = executor.map_array(run_point, [point.command for point in points])
+    ended = []
+    with speaking():
+        for number, (point, job) in enumerate(zip(points, jobs, strict=True), start=1):
+            error = job.exception()
+            ended.append(job.result() if error is None else Ended(1, str(error)))
+            _say(number, points, point, ended[-1])
+    return _returns(points, ended)
+
+
+def launch_ray(points: list[Point], address: str | None, cpus: float, gpus: float) -> list[JobReturn]:
+    """One Ray task a point, on an existing cluster or one started here."""
+    ray = _library("ray", "ray")
+    ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+    try:
+        task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(run_point)
+        futures = [task.remote(point.command) for point in points]
+        ended = []
+        with speaking():
+            for number, (point, future) in enumerate(zip(points, futures, strict=True), start=1):
+                try:
+                    ended.append(ray.get(future))
+                except ray.exceptions.RayError as error:
+                    ended.append(Ended(1, str(error)))
+                _say(number, points, point, ended[-1])
+    finally:
+        ray.shutdown()
+    return _returns(points, ended)
+
+
+def run_point(command: Sequence[str]) -> Ended:
+    """Run one point's command to its end, wherever this is called."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return Ended(done.returncode, done.stdout[-2000:])
+
+
+def _returns(points: list[Point], ended: list[Ended]) -> list[JobReturn]:
+    """Hydra's answer a point: its held-out loss. Raises GridFailed, after all have ended, naming each failure."""
+    failed = [
+        f"  {' '.join(point.overrides)}: {end.tail.strip().splitlines()[-1] if end.tail.strip() else end.status}"
+        for point, end in zip(points, ended, strict=True)
+        if end.status
+    ]
+    if failed:
+        raise GridFailed(f"{len(failed)} of {len(points)} runs failed\n" + "\n".join(failed))
+    losses = [result.read(point.folder / "result.json").after.loss for point in points]
+    return [
+        JobReturn(overrides=point.overrides, status=JobStatus.COMPLETED, _return_value=loss)
+        for point, loss in zip(points, losses, strict=True)
+    ]
+
+
+def _say(number: int, points: list[Point], point: Point, end: Ended) -> None:
+    if end.status:
+        outcome = f"failed with status {end.status}"
+    else:
+        loss = result.read(point.folder / "result.json").after.loss
+        outcome = "done" if loss is None else f"held-out loss {loss:.4f}"
+    log.info("%s", f"[{number}/{len(points)}] {' '.join(point.overrides)}  {outcome}  {point.folder}")
+
+
+def _library(name: str, extra: str) -> Any:
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ConfigError(
+            f'hydra/launcher={extra} needs {name}. Fix: pip install -e ".[{extra}]", or hydra/launcher=local'
+        ) from error

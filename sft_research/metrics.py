@@ -1,0 +1,98 @@
+"""`metrics.jsonl`: every logged value, keyed by step and by loss tokens seen; and the progress bar.
+
+    {"step": 3, "loss_tokens": 512, "tokens": 1490, "seconds": 21.4, "train/loss": 1.93, ...}
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+from tqdm import tqdm
+from transformers import TrainerCallback
+
+from sft_research.evaluate import Judged
+from sft_research.tracking import Tracker
+from sft_research.training import Trainer
+
+# What TRL and transformers log -> what we call it. Their num_tokens counts from 0 on every launch.
+NAMES = {
+    "loss": "train/loss",
+    "learning_rate": "train/learning_rate",
+    "grad_norm": "train/grad_norm",
+    "entropy": "train/entropy",
+    "mean_token_accuracy": "train/token_accuracy",
+    "eval_loss": "eval/loss",
+}
+
+
+class Metrics(TrainerCallback):
+    """Writes each logged step to the file and the tracker, once, and moves the bar."""
+
+    def __init__(
+        self, file: Path, tracker: Tracker, trainer: Trainer, console: IO[str], constant: dict[str, float]
+    ) -> None:
+        self._file = file
+        self._tracker = tracker
+        self.trainer = trainer
+        self._console = console
+        self._constant = constant  # logged with every training step: lora/scale
+        self.rows: list[dict[str, float]] = []
+        self.seconds = 0.0  # in steps alone, evaluations left out
+        self._step_began = 0.0
+        self._before = (0, 0.0)  # tokens and seconds at the last logged step
+        trainer.add_callback(self)
+
+    def record_scores(self, judged: Judged) -> None:
+        """What was measured before or after training; a loss the trainer has logged is not logged twice."""
+        measured = asdict(judged.scores)
+        values = {f"eval/{k}": measured[k] for k in ("loss", "exact_match", "form") if measured[k] is not None}
+        if self.held_out_loss_now() is not None:
+            values.pop("eval/loss", None)
+        self.record(values, self.trainer.state.global_step)
+
+    def held_out_loss_now(self) -> float | None:
+        """The held-out loss at the present step, where it has been measured."""
+        step = self.trainer.state.global_step
+        return next((row["eval/loss"] for row in self.rows if row["step"] == step and "eval/loss" in row), None)
+
+    def record(self, values: dict[str, float], step: int) -> None:
+        """One line; values logged twice at a step (training, then evaluation) are two lines."""
+        counts = {"loss_tokens": int(self.trainer.loss_tokens), "tokens": int(self.trainer.tokens)}
+        row = {"step": step, **counts, "seconds": round(self.seconds, 3), **values}
+        with self._file.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        self._tracker.log({**values, **counts}, step)
+        self.rows.append(row)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._bar = tqdm(total=state.max_steps, desc="training", unit="step", file=self._console, leave=True)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._step_began = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.seconds += time.perf_counter() - self._step_began
+        self._bar.update(1)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        values = {NAMES[key]: float(value) for key, value in (logs or {}).items() if key in NAMES}
+        if not values:
+            return  # the closing totals of transformers
+        if "train/loss" in values:
+            tokens, seconds = int(self.trainer.tokens), self.seconds
+            since = tokens - self._before[0], seconds - self._before[1]
+            values["train/tokens_per_second"] = since[0] / since[1] if since[1] else 0.0
+            self._before = tokens, seconds
+            values |= self._constant
+            self._bar.set_postfix(loss=f"{values['train/loss']:.3f}", lr=f"{values['train/learning_rate']:.1e}")
+        self.record(values, state.global_step)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._bar.close()
+
+    def series(self, key: str) -> list[float]:
+        return [row[key] for row in self.rows if key in row]

@@ -1,0 +1,73 @@
+"""The table of what a number may be, and of who decides each setting that TRL also has."""
+
+from __future__ import annotations
+
+from math import inf
+
+# key: (lowest, highest, what it is)
+RANGES: dict[str, tuple[float, float, str]] = {
+    "lora.r": (1, 4096, "a rank"),
+    "lora.dropout": (0, 0.99, "a probability"),
+    "optimizer.lr": (1e-12, 10, "a learning rate"),
+    "optimizer.weight_decay": (0, 1, "a share a step, times the learning rate"),
+    "model.max_length": (8, 10_000_000, "tokens"),
+    "dataset.rows": (1, 100_000_000, "rows"),
+    "dataset.held_out": (0, 100_000_000, "rows, or a share below 1"),
+    "dataset.limit": (1, inf, "rows"),
+    "dataset.held_out_limit": (1, inf, "rows"),
+    "training.per_device_train_batch_size": (1, 65_536, "rows a device"),
+    "training.gradient_accumulation_steps": (1, 65_536, "batches a step"),
+    "training.num_train_epochs": (0.000001, 10_000, "passes over the rows"),
+    "training.max_steps": (-1, inf, "optimizer steps, -1 for whole epochs"),
+    "training.warmup_steps": (0, inf, "steps, or a share below 1"),
+    "training.max_grad_norm": (0, inf, "a gradient norm, 0 for no clipping"),
+    "training.logging_steps": (1, inf, "steps"),
+    "evaluation.questions": (0, 1_000_000, "held-out questions"),
+    "evaluation.max_new_tokens": (1, 1_000_000, "tokens"),
+    "evaluation.batch_size": (1, 65_536, "rows"),
+    "seed": (0, 2**32 - 1, "a seed"),
+}
+
+# Fields of trl.SFTConfig that another part of the config decides: field -> what to set instead.
+TRAINING_IS_SET_BY: dict[str, str] = {
+    "learning_rate": "optimizer.lr=...",
+    "weight_decay": "optimizer.weight_decay=...",
+    "adam_beta1": "optimizer.betas=[...]",
+    "adam_beta2": "optimizer.betas=[...]",
+    "adam_epsilon": "optimizer.eps=...",
+    "optim": "optimizer=adamw_8bit, or another option of the group",
+    "optim_args": "keys of optimizer",
+    "packing": "packing=bfd, or another option of the group",
+    "packing_strategy": "packing=bfd, or another option of the group",
+    "eval_packing": "nothing: evaluation is never packed",
+    "padding_free": "packing=bfd, which implies it",
+    "max_length": "model.max_length=...",
+    "truncation_mode": "model.max_length=...",
+    "seed": "seed=...",
+    "data_seed": "seed=...",
+    "bf16": "model.dtype=bfloat16",
+    "fp16": "model.dtype=float16",
+    "bf16_full_eval": "model.dtype=bfloat16",
+    "fp16_full_eval": "model.dtype=float16",
+    "gradient_checkpointing": "backend.gradient_checkpointing=...",
+    "output_dir": "runs_dir=...",
+    "run_name": "nothing: a run is named by its overrides",
+    "report_to": "tracking=wandb, or another option of the group",
+    "disable_tqdm": "nothing: the run shows its own progress bar",
+    "per_device_eval_batch_size": "evaluation.batch_size=...",
+    "assistant_only_loss": "dataset_format.train_on=...",
+    "completion_only_loss": "dataset_format=prompt_completion or text",
+    "dataset_text_field": "dataset_format=text",
+    "dataset_kwargs": "dataset=...",
+    "dataset_num_proc": "dataset=...",
+    "chat_template_path": "model.chat_template=...",
+    "model_init_kwargs": "model=... and backend=...",
+    "trust_remote_code": "nothing: code of a checkpoint is never run",
+    "eos_token": "model.chat_template=...",
+    "pad_token": "nothing: the tokenizer has one",
+    "hub_token": "HF_TOKEN in the environment or a .env file",
+    "push_to_hub_token": "HF_TOKEN in the environment or a .env file",
+    "auto_find_batch_size": "training.per_device_train_batch_size=... (it changes the effective batch)",
+    "resume_from_checkpoint": "nothing: run the same command again",
+    "remove_unused_columns": "nothing: rows are tokens before the trainer",
+}

@@ -1,0 +1,93 @@
+"""What a finished run says of itself: the fields of `result.json`, and `run()`'s return value."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sft_research import hardware
+from sft_research.config import Run
+from sft_research.evaluate import Scores
+from sft_research.tokens import Data
+
+if TYPE_CHECKING:
+    from sft_research.metrics import Metrics
+
+
+@dataclass(frozen=True)
+class Result:
+    """Losses are nats a completion token; shares are 0 to 1; `tokens` leave padding out."""
+
+    id: str
+    experiment: str
+    name: str
+    folder: str
+    command: str
+    model: str
+    backend: str
+    loss_first: float  # of the first and the last training step
+    loss_last: float
+    before: Scores
+    after: Scores
+    steps: int
+    rows: int
+    rows_truncated: int
+    rows_dropped: int
+    held_out_rows: int
+    tokens: int
+    loss_tokens: int
+    tokens_per_second: float  # over the training steps alone
+    train_seconds: float
+    seconds: float
+    peak_memory_gib: float
+    trainable_parameters: int
+    lora_scale: float | None
+    weights: str
+    curves: str
+
+
+def read(file: Path) -> Result:
+    """A result back from its file."""
+    found = json.loads(file.read_text())
+    return Result(**found | {"before": Scores(**found["before"]), "after": Scores(**found["after"])})
+
+
+def result_of(
+    run: Run, weights: Path, data: Data, metrics: Metrics, before: Scores, after: Scores, curves: str, seconds: float
+) -> Result:
+    """Put together what the parts of a finished run know."""
+    losses = metrics.series("train/loss")
+    scale = metrics.series("lora/scale")
+    trainer = metrics.trainer
+    tokens = int(trainer.tokens)
+    return Result(
+        id=run.id,
+        experiment=run.experiment,
+        name=run.name,
+        folder=str(run.folder),
+        command=shlex.join(["python", "-m", "sft_research.train", *run.overrides]),
+        model=run.cfg.model.name,
+        backend=run.cfg.backend["_target_"].rpartition(".")[2].lower(),
+        loss_first=losses[0],
+        loss_last=losses[-1],
+        before=before,
+        after=after,
+        steps=trainer.state.global_step,
+        rows=len(data.train.examples),
+        rows_truncated=data.train.truncated,
+        rows_dropped=data.train.dropped,
+        held_out_rows=len(data.held_out.examples),
+        tokens=tokens,
+        loss_tokens=int(trainer.loss_tokens),
+        tokens_per_second=tokens / metrics.seconds if metrics.seconds else 0.0,
+        train_seconds=metrics.seconds,
+        seconds=seconds,
+        peak_memory_gib=hardware.peak_memory_gib(),
+        trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        lora_scale=scale[0] if scale else None,
+        weights=str(weights),
+        curves=curves,
+    )

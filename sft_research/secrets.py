@@ -1,0 +1,63 @@
+"""Keys reach the libraries through the environment, and nothing else: no file, log or tracker."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import IO, Any
+
+from dotenv import dotenv_values, find_dotenv, load_dotenv
+
+NAMES = re.compile(r"TOKEN|API_?KEY|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
+SHORTEST = 6  # characters; a shorter value would be struck out of ordinary words
+
+_from_file: set[str] = set()
+
+
+def load() -> None:
+    """Read `.env` of the working folder or one above it; what the environment has already wins."""
+    file = find_dotenv(usecwd=True)
+    if file:
+        _from_file.update(value for value in dotenv_values(file).values() if value)
+        load_dotenv(file)
+
+
+def redact(value: Any) -> Any:
+    """The same text, list or dict with every secret in it replaced by `***`."""
+    if isinstance(value, dict):
+        return {key: redact(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [redact(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    for secret in _values():
+        value = value.replace(secret, "***")
+    return value
+
+
+def _values() -> list[str]:
+    named = {value for name, value in os.environ.items() if NAMES.search(name)}
+    return sorted((v for v in named | _from_file if len(v) >= SHORTEST), key=len, reverse=True)
+
+
+class Redacted:
+    """A text stream that never passes a secret on."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(redact(text))
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+    @property
+    def encoding(self) -> str:
+        return self._stream.encoding
+
+    def fileno(self) -> int:
+        return self._stream.fileno()

@@ -1,0 +1,163 @@
+"""Who records the curves: Weights & Biases, Trackio, TensorBoard, or metrics.jsonl alone.
+
+A tracker has three verbs: `start` with what the run is, `log` once a step, `finish` with the exit
+status, also when training fails.
+"""
+
+from __future__ import annotations
+
+import logging
+import netrc
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class About:
+    """What a tracker is told of a run; `config` is resolved, plain and free of secrets."""
+
+    name: str
+    group: str
+    folder: Path
+    config: dict[str, Any]
+
+
+class Tracker(Protocol):
+    def start(self, about: About) -> None: ...
+    def log(self, values: dict[str, float], step: int) -> None: ...
+    def finish(self, exit_code: int) -> None: ...
+    def where(self) -> str:
+        """One line for a person: where the curves are."""
+        ...
+
+
+@contextmanager
+def recording(tracker: Tracker, about: About) -> Iterator[Tracker]:
+    """Start the tracker, and finish it with status 0, or 1 where the body fails."""
+    tracker.start(about)
+    exit_code = 1
+    try:
+        yield tracker
+        exit_code = 0
+    finally:
+        tracker.finish(exit_code)
+
+
+@dataclass
+class Wandb:
+    """The real client, online where a key is configured, else offline for `wandb sync`."""
+
+    project: str
+    entity: str | None = None
+    mode: Literal["auto", "online", "offline"] = "auto"
+    tags: list[str] = field(default_factory=list)
+    _run: Any = field(default=None, init=False, repr=False)
+
+    def start(self, about: About) -> None:
+        import wandb
+
+        mode = self.mode
+        if mode == "auto":
+            mode = "online" if wandb_key_is_configured() else "offline"
+        self._run = wandb.init(
+            project=self.project,
+            entity=self.entity,
+            name=about.name[:128],
+            group=about.group,
+            job_type="train",
+            tags=[tag[:64] for tag in self.tags],
+            config=about.config,
+            dir=about.folder,
+            mode=mode,
+            reinit="create_new",
+            # The run has its own log and its own record of the machine, both free of secrets.
+            settings=wandb.Settings(
+                silent=True, console="off", x_disable_meta=True, disable_git=True, save_code=False
+            ),
+        )
+        self._run.define_metric("loss_tokens", hidden=True)
+        for part in ("train/*", "eval/*", "lora/*"):
+            self._run.define_metric(part, step_metric="loss_tokens")
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        self._run.log(values, step=step)
+
+    def finish(self, exit_code: int) -> None:
+        self._run.finish(exit_code=exit_code)
+
+    def where(self) -> str:
+        if self._run.url:
+            return self._run.url
+        return f"W&B is offline; to upload: wandb sync {Path(self._run.dir).parent}"
+
+
+@dataclass
+class Trackio:
+    project: str
+    _trackio: Any = field(default=None, init=False, repr=False)
+
+    def start(self, about: About) -> None:
+        import trackio
+
+        self._trackio = trackio
+        trackio.init(project=self.project, name=about.name, group=about.group, config=about.config)
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        self._trackio.log(values, step=step)
+
+    def finish(self, exit_code: int) -> None:
+        self._trackio.finish()
+
+    def where(self) -> str:
+        return f"trackio show --project {self.project}"
+
+
+@dataclass
+class TensorBoard:
+    _writer: Any = field(default=None, init=False, repr=False)
+    _folder: Path | None = field(default=None, init=False, repr=False)
+
+    def start(self, about: About) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._folder = about.folder / "tensorboard"
+        self._writer = SummaryWriter(self._folder)
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        for key, value in values.items():
+            self._writer.add_scalar(key, value, step)
+
+    def finish(self, exit_code: int) -> None:
+        self._writer.close()
+
+    def where(self) -> str:
+        return f"tensorboard --logdir {self._folder}"
+
+
+@dataclass
+class NoTracking:
+    def start(self, about: About) -> None: ...
+
+    def log(self, values: dict[str, float], step: int) -> None: ...
+
+    def finish(self, exit_code: int) -> None: ...
+
+    def where(self) -> str:
+        return "metrics.jsonl"
+
+
+def wandb_key_is_configured() -> bool:
+    """WANDB_API_KEY, or `wandb login`'s line in ~/.netrc; asked without importing wandb."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0]
+    try:
+        return netrc.netrc().authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

@@ -1,0 +1,91 @@
+"""Fine-tune one language model.
+
+python -m sft_research.train                          # the defaults in conf/train.yaml
+python -m sft_research.train model=qwen3 lora.r=32    # swap parts, change values
+python -m sft_research.train -m lora.r=8,16,32        # a grid, one process a run
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import IO
+
+from sft_research import environment, secrets
+from sft_research.check import check
+from sft_research.command import command
+from sft_research.config import Run, build
+from sft_research.console import speaking
+from sft_research.evaluate import Judge
+from sft_research.lora import Lora
+from sft_research.record import Folder
+from sft_research.result import Result
+from sft_research.summary import report
+from sft_research.tokens import Data, encode, formatted
+from sft_research.tracking import About, recording
+
+log = logging.getLogger(__name__)
+
+
+def train(run: Run) -> Result:
+    """Check, identify, train and record one run; one that is finished already is only reported.
+
+    Raises ConfigError, before anything heavy is imported, for what cannot work.
+    """
+    secrets.load()
+    check(run.cfg)
+    folder = Folder(run)
+    with speaking() as console:
+        result = folder.finished()
+        if result:
+            report(result, note="This run is finished already; rerun=true starts it over.")
+            return result
+        with folder.open():
+            result = fine_tune(run, folder, console)
+        report(result)
+        return result
+
+
+def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
+    """rows -> model -> evaluate -> train -> evaluate -> record, the cheapest step first."""
+    started = time.perf_counter()
+    cfg = run.cfg
+    rows, to_example = build(cfg.dataset).load(), build(cfg.dataset_format)
+    train_rows = formatted(rows.train, to_example, "training")
+    held_out_rows = formatted(rows.held_out, to_example, "held-out")
+
+    backend, model, adapter = build(cfg.backend), build(cfg.model), build(cfg.lora)
+    log.info("%s\nLoading %s through %s ...", folder.path, model.name, type(backend).__name__)
+    backend.activate()  # Unsloth, before trl, transformers and peft
+    from transformers import set_seed
+
+    from sft_research.metrics import Metrics
+    from sft_research.training import build_trainer
+
+    set_seed(cfg.seed)  # before the model: TRL's own seed comes after LoRA's weights are drawn
+    model.require_positions()
+    tokenizer, added_tokens = model.tokenizer()
+    train = encode(train_rows, tokenizer, model.max_length, "training")
+    held_out = encode(held_out_rows, tokenizer, model.max_length, "held-out")
+    data = Data(tokenizer, train, held_out, rows.checkable)
+    folder.write_json("environment.json", environment.describe(rows.fingerprint))
+    weights = backend.load(model, adapter, added_tokens, len(tokenizer), cfg.seed)
+
+    constant = {"lora/scale": adapter.scale} if isinstance(adapter, Lora) else {}
+    about = About(run.name, run.experiment, folder.path, secrets.redact(run.resolved | constant))
+    with recording(build(cfg.tracking), about) as tracker:
+        trainer = build_trainer(run, weights, data, str(folder / "checkpoints"))
+        metrics = Metrics(folder / "metrics.jsonl", tracker, trainer, console, constant)
+        judge = Judge(weights, data, build(cfg.evaluation), model.think_tags, console)
+        before = judge("before training")
+        metrics.record_scores(before)
+        trainer.train()
+        after = judge("after training", known_loss=metrics.held_out_loss_now())
+        metrics.record_scores(after)
+        folder.save(weights, tokenizer, before.answers, after.answers)
+        seconds = time.perf_counter() - started
+        return folder.finish(run, data, metrics, before.scores, after.scores, tracker.where(), seconds)
+
+
+if __name__ == "__main__":
+    command(train)

@@ -1,0 +1,122 @@
+"""TRL's trainer, given tokens, an optimizer that keeps its settings, and a loss that can be compared.
+
+Imported only after `backend.activate()`: with Unsloth, `trl` holds Unsloth's trainer by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import transformers
+from datasets import Dataset
+from omegaconf import DictConfig
+from trl import SFTTrainer
+
+from sft_research import hardware
+from sft_research.config import ConfigError, Run, build
+from sft_research.evaluate import held_out_loss
+from sft_research.packing import Packing
+from sft_research.tokens import IGNORED, Data, Example
+
+
+class Trainer(SFTTrainer):
+    """SFTTrainer that counts real and loss tokens, and evaluates with `held_out_loss`."""
+
+    def __init__(self, *, held_out: Sequence[Example], eval_batch_size: int, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.held_out = held_out
+        self.eval_batch_size = eval_batch_size
+        # Counted on the device: no step waits for a number.
+        self.tokens = torch.zeros((), dtype=torch.long, device=self.args.device)
+        self.loss_tokens = torch.zeros((), dtype=torch.long, device=self.args.device)
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *rest: Any, **named: Any) -> Any:
+        real = inputs["attention_mask"].sum() if "attention_mask" in inputs else inputs["input_ids"].numel()
+        self.tokens += real
+        self.loss_tokens += (inputs["labels"][..., 1:] != IGNORED).sum()
+        return super().training_step(model, inputs, *rest, **named)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        metrics = {"eval_loss": held_out_loss(self.model, self.held_out, self.eval_batch_size)}
+        # Past SFTTrainer.log, which would mix the training averages in.
+        transformers.Trainer.log(self, metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+def build_trainer(run: Run, model: Any, data: Data, output: str) -> Trainer:
+    """The trainer of a run; raises ConfigError where a library changed what the config asked for."""
+    cfg = run.cfg
+    packing: Packing = build(cfg.packing)
+    packing.require(model.config._attn_implementation)
+    optimizer = build(cfg.optimizer)  # a partial: the trainer owns the parameters
+    args = _arguments(cfg, model.dtype, output)
+    packing.apply(args)
+    held_out = data.held_out.examples
+    full_precision = {n: p.data for n, p in model.named_parameters() if p.requires_grad}
+    trainer = Trainer(
+        model=model,
+        args=args,
+        processing_class=data.tokenizer,
+        train_dataset=_dataset(data.train.examples),
+        eval_dataset=_dataset(held_out) if held_out else None,
+        optimizer_cls_and_kwargs=(optimizer.func, optimizer.keywords),
+        held_out=held_out,
+        eval_batch_size=cfg.evaluation.batch_size,
+    )
+    if model.dtype == torch.float32 and not hardware.gpu():
+        # TRL casts the adapters of a 4-bit model to bfloat16, which a CPU emulates: undone.
+        for name, parameter in trainer.model.named_parameters():
+            if name in full_precision:
+                parameter.data = full_precision[name]
+    _require_unchanged(cfg, trainer, packing)
+    # The run has a bar of its own, in a terminal and in a notebook.
+    for callback in (transformers.ProgressCallback, transformers.PrinterCallback):
+        trainer.remove_callback(callback)
+    return trainer
+
+
+def _arguments(cfg: DictConfig, dtype: torch.dtype, output: str) -> Any:
+    """trl.SFTConfig from the training group and from what other groups decide."""
+    optimizer = cfg.optimizer
+    return build(
+        cfg.training,
+        output_dir=output,
+        # Where transformers regroups parameters it takes this weight decay, and drops the optimizer's.
+        learning_rate=optimizer.get("lr", 0.0),
+        weight_decay=optimizer.get("weight_decay", 0.0),
+        max_length=cfg.model.max_length,
+        per_device_eval_batch_size=cfg.evaluation.batch_size,
+        seed=cfg.seed,
+        bf16=dtype == torch.bfloat16,
+        fp16=dtype == torch.float16,
+        gradient_checkpointing=False,  # the backend has switched it on, its own way
+        completion_only_loss=False,  # labels are made already
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        save_only_model=False,
+        dataloader_pin_memory=hardware.gpu(),
+    )
+
+
+def _dataset(examples: Sequence[Example]) -> Dataset:
+    return Dataset.from_dict(
+        {"input_ids": [e.input_ids for e in examples], "labels": [e.labels for e in examples]}
+    )
+
+
+def _require_unchanged(cfg: DictConfig, trainer: Trainer, packing: Packing) -> None:
+    """A library that turns a setting off in words alone has changed the experiment."""
+    wanted = {k: v for k, v in cfg.training.items() if not str(k).startswith("_")}
+    wanted |= {"packing": packing.strategy is not None, "learning_rate": cfg.optimizer.get("lr", 0.0)}
+    for key, value in wanted.items():
+        got = getattr(trainer.args, str(key))
+        got = getattr(got, "value", got)
+        if got != value and isinstance(value, (int, float, str, bool)):
+            raise ConfigError(
+                f"training.{key}={value}, but a library changed it to {got}. Fix: training.{key}={got}, "
+                "or backend=transformers"
+            )
