@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sft_research.record import Result
+    from sft_research.result import Result
 
 __version__ = "0.1.0"
 __all__ = ["run"]

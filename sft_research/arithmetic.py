@@ -1,8 +1,8 @@
 """Sums and differences in words: generated, seeded, checkable, with the working written out.
 
-    {"instruction": "Calculate 59 plus 63.",
-     "thinking": "59 + 60 = 119, and 119 + 3 = 122.",
-     "response": "122"}
+{"instruction": "Calculate 59 plus 63.",
+ "thinking": "59 + 60 = 119, and 119 + 3 = 122.",
+ "response": "122"}
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from sft_research.lora import FullFineTuning, Lora
 from sft_research.model import Model
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,12 @@ class Unsloth:
         import unsloth  # noqa: F401
 
     def load(
-        self, model: Model, adapter: Lora | FullFineTuning, added_tokens: list[int], vocabulary: int, seed: int
+        self,
+        model: Model,
+        adapter: Lora | FullFineTuning,
+        added_tokens: list[int],
+        vocabulary: int,
+        seed: int,
     ) -> PreTrainedModel:
         from unsloth import FastLanguageModel
 
@@ -71,7 +76,12 @@ class Transformers:
         import transformers  # noqa: F401
 
     def load(
-        self, model: Model, adapter: Lora | FullFineTuning, added_tokens: list[int], vocabulary: int, seed: int
+        self,
+        model: Model,
+        adapter: Lora | FullFineTuning,
+        added_tokens: list[int],
+        vocabulary: int,
+        seed: int,
     ) -> PreTrainedModel:
         import torch
         from peft import get_peft_model

@@ -7,15 +7,15 @@ numbers and the override that fixes it; `check` raises them all at once.
 from __future__ import annotations
 
 import difflib
-import importlib.util
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from sft_research import hardware, hub
+from sft_research import hub
 from sft_research.annotation import fits
 from sft_research.config import ConfigError
+from sft_research.contradictions import CONTRADICTIONS
 from sft_research.ranges import RANGES, TRAINING_IS_SET_BY
 from sft_research.signature import UnknownTarget, names, parameters
 
@@ -24,7 +24,7 @@ Rule = Callable[[DictConfig], Iterator[str]]
 
 def check(cfg: DictConfig) -> None:
     """Raise ConfigError with every problem found, the cheapest rules first."""
-    for rules in (STRUCTURE, VALUES, CONTRADICTIONS, (hub.unreachable,)):
+    for rules in (STRUCTURE, VALUES, CONTRADICTIONS, (hub.local_files,), (hub.unreachable,)):
         problems = [message for rule in rules for message in rule(cfg)]
         if problems:
             raise ConfigError("\n".join(problems))
@@ -38,17 +38,17 @@ def missing_values(cfg: DictConfig) -> Iterator[str]:
 def targets_exist_and_take_their_keys(cfg: DictConfig) -> Iterator[str]:
     """Each `_target_` is bound to its signature, as it is written in its source."""
     for path, node in targets(cfg):
-        target = node["_target_"]
+        target: str = node._target_
         try:
             known = parameters(target)
         except UnknownTarget as error:
             module = target.rpartition(".")[0]
             yield f"{path}._target_={target}: {error}.{_near(target.rpartition('.')[2], _names(module))}"
             continue
-        for key in node:
-            if known is not None and not str(key).startswith("_") and key not in known:
+        for key in map(str, node):
+            if known is not None and not key.startswith("_") and key not in known:
                 yield (
-                    f"{path}.{key}: {target} has no parameter {key!r}.{_near(str(key), known)} "
+                    f"{path}.{key}: {target} has no parameter {key!r}.{_near(key, known)} "
                     f"It takes: {', '.join(sorted(known)[:40])}. Fix: ~{path}.{key}"
                 )
             elif known is not None and key in known and not OmegaConf.is_missing(node, key):
@@ -91,108 +91,12 @@ def alpha_is_a_number_or_a_policy(cfg: DictConfig) -> Iterator[str]:
             yield str(error)
 
 
-def needs_a_package(cfg: DictConfig) -> Iterator[str]:
-    """A part whose library is not installed: `backend=unsloth`, an 8-bit optimizer, a tracker."""
-    asked = [
-        ("unsloth", cfg.backend["_target_"].endswith(".Unsloth"), "backend=transformers", 'pip install -e ".[unsloth]"'),
-        ("bitsandbytes", cfg.optimizer["_target_"].startswith("bitsandbytes."), "optimizer=adamw", "pip install bitsandbytes"),
-        ("bitsandbytes", _select(cfg, "model.load_in_4bit"), "model.load_in_4bit=false", "pip install bitsandbytes"),
-        ("wandb", cfg.tracking["_target_"].endswith(".Wandb"), "tracking=none", "pip install wandb"),
-        ("trackio", cfg.tracking["_target_"].endswith(".Trackio"), "tracking=wandb", 'pip install -e ".[trackio]"'),
-        ("tensorboard", cfg.tracking["_target_"].endswith(".TensorBoard"), "tracking=wandb", 'pip install -e ".[tensorboard]"'),
-    ]  # fmt: skip
-    for package, wanted, otherwise, install in asked:
-        if wanted and importlib.util.find_spec(package) is None:
-            yield f"{package} is not installed, and this run needs it. Fix: {install}, or {otherwise}"
-
-
-def four_bit_weights_cannot_be_trained(cfg: DictConfig) -> Iterator[str]:
-    if not _select(cfg, "model.load_in_4bit"):
-        if str(_select(cfg, "model.name")).endswith("-bnb-4bit"):
-            plain = cfg.model.name.removesuffix("-bnb-4bit").removesuffix("-unsloth")
-            yield (
-                f"model.load_in_4bit=false, but {cfg.model.name} holds 4-bit weights and would be loaded so. "
-                f"Fix: model.name={plain}, or model.load_in_4bit=true"
-            )
-    elif "r" not in cfg.lora:
-        yield (
-            "model.load_in_4bit=true with lora=none: 4-bit weights have no gradient. "
-            "Fix: lora=default, or model.load_in_4bit=false"
-        )
-
-
-def muon_needs_matrices(cfg: DictConfig) -> Iterator[str]:
-    if cfg.optimizer["_target_"].endswith(".Muon") and "r" not in cfg.lora:
-        yield (
-            "optimizer=muon takes matrices alone, and lora=none trains norms and biases too. "
-            "Fix: optimizer=adamw, or lora=default"
-        )
-
-
-def bfloat16_needs_hardware(cfg: DictConfig) -> Iterator[str]:
-    dtype = _select(cfg, "model.dtype")
-    if dtype == "bfloat16" and not hardware.gpu() and not hardware.cpu_has_bf16():
-        yield (
-            f"model.dtype=bfloat16, but this machine has no GPU and its {hardware.cpu()} does not compute in "
-            "bfloat16: emulated, it is 34 times slower. Fix: model.dtype=auto (float32 here)"
-        )
-    if dtype == "float16" and not hardware.gpu():
-        yield "model.dtype=float16 needs a GPU: a CPU run overflows in it. Fix: model.dtype=auto"
-
-
-def thinking_needs_tags(cfg: DictConfig) -> Iterator[str]:
-    if "think_tags" in cfg.dataset_format and cfg.dataset_format.think_tags is None:
-        yield (
-            f"dataset_format=thinking, but {_select(cfg, 'model.name')} has no think tags. "
-            "Fix: model.think_tags=['<think>','</think>'] to train them as text, or dataset_format=instruction"
-        )
-
-
-def evaluation_needs_held_out_rows(cfg: DictConfig) -> Iterator[str]:
-    if _select(cfg, "dataset.held_out") in (0, 0.0) and cfg.training.get("eval_strategy", "no") != "no":
-        yield (
-            "dataset.held_out=0 leaves nothing to evaluate on, but training.eval_strategy="
-            f"{cfg.training.eval_strategy}. Fix: training.eval_strategy=no, or dataset.held_out=0.05"
-        )
-
-
-def warm_up_fits_in_the_run(cfg: DictConfig) -> Iterator[str]:
-    steps, warmup = cfg.training.get("max_steps", -1), cfg.training.get("warmup_steps", 0)
-    if steps > 0 and warmup > steps:
-        yield (
-            f"training.warmup_steps={warmup} is more than training.max_steps={steps}: the learning rate never "
-            f"reaches optimizer.lr={_select(cfg, 'optimizer.lr')}. Fix: training.warmup_steps=0.1 (a share)"
-        )
-
-
-def wandb_online_needs_a_key(cfg: DictConfig) -> Iterator[str]:
-    from sft_research.tracking import wandb_key_is_configured
-
-    if _select(cfg, "tracking.mode") == "online" and not wandb_key_is_configured():
-        yield "tracking.mode=online, but W&B has no key. Fix: wandb login, or tracking.mode=offline"
-
-
 STRUCTURE: tuple[Rule, ...] = (
     missing_values,
     targets_exist_and_take_their_keys,
     settings_another_group_decides,
 )
 VALUES: tuple[Rule, ...] = (numbers_in_range, alpha_is_a_number_or_a_policy)
-CONTRADICTIONS: tuple[Rule, ...] = (
-    needs_a_package,
-    four_bit_weights_cannot_be_trained,
-    muon_needs_matrices,
-    bfloat16_needs_hardware,
-    thinking_needs_tags,
-    evaluation_needs_held_out_rows,
-    warm_up_fits_in_the_run,
-    wandb_online_needs_a_key,
-    hub.local_files,
-)
-
-
-def _select(cfg: DictConfig, key: str) -> Any:
-    return OmegaConf.select(cfg, key, throw_on_missing=False)
 
 
 def _near(name: str, known: Any) -> str:

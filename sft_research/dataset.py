@@ -98,7 +98,8 @@ def hold_out(rows: Sequence[Row], share: float) -> tuple[Sequence[Row], Sequence
     """
     if not 0 <= share < 1:
         raise ConfigError(f"dataset.held_out={share} is not a share. Fix: dataset.held_out=0.05")
-    train, held_out = [], []
+    train: list[Row] = []
+    held_out: list[Row] = []
     for row in rows:
         digest = hashlib.sha256(json.dumps(row, sort_keys=True, default=str).encode()).digest()
         (held_out if int.from_bytes(digest[:8], "big") / 2**64 < share else train).append(row)
@@ -118,7 +119,9 @@ def _read(pattern: str) -> list[Row]:
     try:
         return datasets.load_dataset(kinds.pop(), data_files=files, split="train").to_list()
     except (datasets.exceptions.DatasetGenerationError, ValueError) as error:
-        raise ConfigError(f"dataset.path={pattern} cannot be read: {_line(error.__cause__ or error)}") from error
+        raise ConfigError(
+            f"dataset.path={pattern} cannot be read: {_line(error.__cause__ or error)}"
+        ) from error
 
 
 def _split(splits: Any, name: str, key: str) -> Sequence[Row]:
@@ -137,4 +140,3 @@ def _first(rows: Sequence[Row], limit: int | None) -> Sequence[Row]:
 
 def _line(error: BaseException) -> str:
     return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-

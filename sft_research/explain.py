@@ -41,7 +41,8 @@ def _unknown_key(key: str, arguments: Sequence[str]) -> str:
     known = [str(k) for k in _siblings(parent, arguments) if str(k)[0] != "_"]
     where = f"{parent} has" if parent else "a run has"
     near = _near(name, known, prefix=f"{parent}." if parent else "")
-    return f"{key}: there is no such key.{near} {where}: {', '.join(known) or 'no keys'}. To add it all the same: +{key}=..."
+    listed = ", ".join(known) or "no keys"
+    return f"{key}: there is no such key.{near} {where}: {listed}. To add it all the same: +{key}=..."
 
 
 def _siblings(parent: str, arguments: Sequence[str]) -> list[Any]:

@@ -18,7 +18,7 @@ TIMEOUT_S = 8  # one question a name: a model and a dataset are refused within 2
 
 def local_files(cfg: DictConfig) -> Iterator[str]:
     """A path that is not there, a folder that is not a model, a length past its positions."""
-    model, data = _names(cfg)
+    model = _names(cfg)[0]
     if _is_path(model):
         config = Path(model).expanduser() / "config.json"
         if not config.is_file():

@@ -48,7 +48,9 @@ class GridFailed(Exception):
 
 def points_of(job_overrides: Iterable[Sequence[str]], config: DictConfig) -> list[Point]:
     """The grid's points; raises ConfigError where two of them would write one folder."""
-    config_dir = next((s.path for s in config.hydra.runtime.config_sources if s.provider == "command-line"), None)
+    config_dir = next(
+        (s.path for s in config.hydra.runtime.config_sources if s.provider == "command-line"), None
+    )
     experiment = config.hydra.runtime.choices.get("experiments")
     points = []
     for overrides in job_overrides:
@@ -59,7 +61,9 @@ def points_of(job_overrides: Iterable[Sequence[str]], config: DictConfig) -> lis
         command = (sys.executable, "-m", "sft_research.train", *flags, *typed, "hydra.mode=RUN")
         points.append(Point(tuple(overrides), run.folder, command))
     if len({point.folder for point in points}) < len(points):
-        raise ConfigError("two points of this grid have the same overrides. Fix: leave out the repeated value")
+        raise ConfigError(
+            "two points of this grid have the same overrides. Fix: leave out the repeated value"
+        )
     return points
 
 
@@ -88,8 +92,8 @@ def launch_slurm(points: list[Point], folder: Path, parameters: dict[str, Any]) 
     ended = []
     with speaking():
         for number, (point, job) in enumerate(zip(points, jobs, strict=True), start=1):
-            error = job.exception()
-            ended.append(job.result() if error is None else Ended(1, str(error)))
+            lost = job.exception()
+            ended.append(job.result() if lost is None else Ended(1, str(lost)))
             _say(number, points, point, ended[-1])
     return _returns(points, ended)
 

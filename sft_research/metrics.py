@@ -1,6 +1,6 @@
 """`metrics.jsonl`: every logged value, keyed by step and by loss tokens seen; and the progress bar.
 
-    {"step": 3, "loss_tokens": 512, "tokens": 1490, "seconds": 21.4, "train/loss": 1.93, ...}
+{"step": 3, "loss_tokens": 512, "tokens": 1490, "seconds": 21.4, "train/loss": 1.93, ...}
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ class Metrics(TrainerCallback):
     def record_scores(self, judged: Judged) -> None:
         """What was measured before or after training; a loss the trainer has logged is not logged twice."""
         measured = asdict(judged.scores)
-        values = {f"eval/{k}": measured[k] for k in ("loss", "exact_match", "form") if measured[k] is not None}
+        values = {
+            f"eval/{k}": measured[k] for k in ("loss", "exact_match", "form") if measured[k] is not None
+        }
         if self.held_out_loss_now() is not None:
             values.pop("eval/loss", None)
         self.record(values, self.trainer.state.global_step)
@@ -57,7 +59,9 @@ class Metrics(TrainerCallback):
     def held_out_loss_now(self) -> float | None:
         """The held-out loss at the present step, where it has been measured."""
         step = self.trainer.state.global_step
-        return next((row["eval/loss"] for row in self.rows if row["step"] == step and "eval/loss" in row), None)
+        return next(
+            (row["eval/loss"] for row in self.rows if row["step"] == step and "eval/loss" in row), None
+        )
 
     def record(self, values: dict[str, float], step: int) -> None:
         """One line; values logged twice at a step (training, then evaluation) are two lines."""
@@ -78,7 +82,9 @@ class Metrics(TrainerCallback):
         self.seconds += time.perf_counter() - self._step_began
         self._bar.update(1)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
         values = {NAMES[key]: float(value) for key, value in (logs or {}).items() if key in NAMES}
         if not values:
             return  # the closing totals of transformers
@@ -88,7 +94,9 @@ class Metrics(TrainerCallback):
             values["train/tokens_per_second"] = since[0] / since[1] if since[1] else 0.0
             self._before = tokens, seconds
             values |= self._constant
-            self._bar.set_postfix(loss=f"{values['train/loss']:.3f}", lr=f"{values['train/learning_rate']:.1e}")
+            self._bar.set_postfix(
+                loss=f"{values['train/loss']:.3f}", lr=f"{values['train/learning_rate']:.1e}"
+            )
         self.record(values, state.global_step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -51,7 +51,11 @@ class Model:
 
         if self.dtype != "auto":
             wanted: torch.dtype = getattr(torch, self.dtype)
-            if wanted == torch.bfloat16 and torch.cuda.is_available() and not torch.cuda.is_bf16_supported(False):
+            if (
+                wanted == torch.bfloat16
+                and torch.cuda.is_available()
+                and not torch.cuda.is_bf16_supported(False)
+            ):
                 raise ConfigError(
                     f"model.dtype=bfloat16, but {torch.cuda.get_device_name()} does not compute in it. "
                     "Fix: model.dtype=auto (float16 there)"

@@ -1,8 +1,8 @@
 """The folder a run leaves behind. `result.json` comes last and whole: a folder without it is no result.
 
-    runs/<experiment>/<overrides>/
-      config.yaml  environment.json  metrics.jsonl  samples.jsonl  train.log  curves.png
-      adapter/  checkpoints/  README.md  result.json     (failure.json where a run failed)
+runs/<experiment>/<overrides>/
+  config.yaml  environment.json  metrics.jsonl  samples.jsonl  train.log  curves.png
+  adapter/  checkpoints/  README.md  result.json     (failure.json where a run failed)
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from sft_research import result, secrets
+from sft_research.answers import Answer
 from sft_research.config import ConfigError, Run
 from sft_research.console import captured
 from sft_research.curves import draw
-from sft_research.evaluate import Answer, Scores
+from sft_research.evaluate import Scores
 from sft_research.result import Result
 from sft_research.summary import card
 from sft_research.tokens import Data
@@ -84,7 +85,12 @@ class Folder:
         beside.rename(self.weights)
         with (self / "samples.jsonl").open("w") as file:
             for old, new in zip(before, after, strict=True):
-                sample = {"question": new.question, "expected": new.expected, "before": old.text, "after": new.text}
+                sample = {
+                    "question": new.question,
+                    "expected": new.expected,
+                    "before": old.text,
+                    "after": new.text,
+                }
                 file.write(json.dumps(secrets.redact(sample)) + "\n")
 
     @property
@@ -92,7 +98,14 @@ class Folder:
         return self / ("adapter" if "r" in self.run.cfg.lora else "model")
 
     def finish(
-        self, run: Run, data: Data, metrics: Metrics, before: Scores, after: Scores, curves: str, seconds: float
+        self,
+        run: Run,
+        data: Data,
+        metrics: Metrics,
+        before: Scores,
+        after: Scores,
+        curves: str,
+        seconds: float,
     ) -> Result:
         """Card and picture, then result.json."""
         made = result.result_of(run, self.weights, data, metrics, before, after, curves, seconds)

@@ -56,7 +56,14 @@ def read(file: Path) -> Result:
 
 
 def result_of(
-    run: Run, weights: Path, data: Data, metrics: Metrics, before: Scores, after: Scores, curves: str, seconds: float
+    run: Run,
+    weights: Path,
+    data: Data,
+    metrics: Metrics,
+    before: Scores,
+    after: Scores,
+    curves: str,
+    seconds: float,
 ) -> Result:
     """Put together what the parts of a finished run know."""
     losses = metrics.series("train/loss")

@@ -57,7 +57,7 @@ class Redacted:
 
     @property
     def encoding(self) -> str:
-        return self._stream.encoding
+        return "utf-8"
 
     def fileno(self) -> int:
         return self._stream.fileno()

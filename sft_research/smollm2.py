@@ -140,9 +140,7 @@ def _write_model(gguf: Path) -> None:
     from torch import bfloat16
     from transformers import AutoModelForCausalLM, GenerationConfig
 
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, dtype=bfloat16
-    )
+    model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=bfloat16)
     # The weights are plain bf16 by now, but save_pretrained refuses while the model says GGUF
     # ("not serializable"; transformers 5.17).
     del model.config.quantization_config

@@ -45,7 +45,9 @@ def scores(result: Result) -> list[tuple[str, str, str]]:
     rows = [("held-out loss per token", _number(before.loss), _number(after.loss))]
     if after.exact_match is not None:
         right = f"right answers of {after.questions}"
-        rows.append((right, _count(before.exact_match, before.questions), _count(after.exact_match, after.questions)))
+        rows.append(
+            (right, _count(before.exact_match, before.questions), _count(after.exact_match, after.questions))
+        )
     if after.form is not None:
         rows.append(("answers in the right form", _share(before.form), _share(after.form)))
     return rows

@@ -158,7 +158,9 @@ def _opened(prompt: str, content: str) -> str:
 
 
 def _render(tokenizer: Any, messages: list[Any], add_generation_prompt: bool = False) -> str:
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+    return tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=add_generation_prompt
+    )
 
 
 def _ids(text: str, tokenizer: Any) -> list[int]:

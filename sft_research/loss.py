@@ -1,0 +1,71 @@
+"""Held-out loss: the sum of the negative log-likelihood over the number of completion tokens.
+
+It does not move with the batch size, unlike a mean of batch means (huggingface/transformers#39241).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sft_research.tokens import IGNORED, Example
+
+LOGIT_BYTES = 2**30  # at most this much memory for the logits of one batch
+
+
+def held_out_loss(model: Any, examples: Sequence[Example], batch_size: int) -> float:
+    """Sum of NLL over completion tokens, in nats a token."""
+    import torch
+
+    total = torch.zeros((), dtype=torch.float64)
+    with evaluating(model):
+        for ids, mask, labels in batches(examples, batch_size, _vocabulary(model), model.device):
+            # use_cache=False: with a cache, rows packed into one would see each other.
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
+            kept = labels[:, 1:] != IGNORED
+            nll = torch.nn.functional.cross_entropy(
+                logits[kept].float(), labels[:, 1:][kept], reduction="sum"
+            )
+            total += nll.double().cpu()
+    return (total / sum(example.loss_tokens for example in examples)).item()
+
+
+def batches(
+    examples: Sequence[Example], batch_size: int, vocabulary: int, device: Any
+) -> Iterator[tuple[Any, Any, Any]]:
+    """(ids, attention mask, labels), each (B, T), right-padded; short rows together, logits bounded."""
+    import torch
+
+    batch: list[Example] = []
+    budget = LOGIT_BYTES // (4 * vocabulary)
+    for example in [*sorted(examples, key=lambda e: len(e.input_ids)), None]:
+        full = example is None or (len(batch) + 1) * len(example.input_ids) > budget
+        if batch and (full or len(batch) == batch_size):
+            width = len(batch[-1].input_ids)
+            pad = [width - len(e.input_ids) for e in batch]
+            ids = [e.input_ids + [0] * p for e, p in zip(batch, pad, strict=True)]
+            mask = [[1] * len(e.input_ids) + [0] * p for e, p in zip(batch, pad, strict=True)]
+            labels = [e.labels + [IGNORED] * p for e, p in zip(batch, pad, strict=True)]
+            yield tuple(torch.tensor(part, device=device) for part in (ids, mask, labels))
+            batch = []
+        if example is not None:
+            batch.append(example)
+
+
+@contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Dropout and gradients off, and the training state back afterwards."""
+    import torch
+
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode(False), torch.no_grad():
+            yield
+    finally:
+        model.train(training)
+
+
+def _vocabulary(model: Any) -> int:
+    return int(model.get_output_embeddings().weight.shape[0])
