@@ -1,0 +1,33 @@
+"""Models and runs that several test files share. Made once, kept in the user's cache like a run's own."""
+
+from __future__ import annotations
+
+import os
+
+# Before any library reads them: no hub, no accelerator, one thread pool a process.
+os.environ.update(HF_HUB_OFFLINE="1", UNSLOTH_DISABLE_STATISTICS="1", TOKENIZERS_PARALLELISM="false", WANDB_SILENT="true")
+for name in ("WANDB_API_KEY", "HF_TOKEN"):
+    os.environ.pop(name, None)
+
+from pathlib import Path
+
+import pytest
+
+from sft_research import smollm2, tiny
+from tests import qwen3
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder() -> Path:
+    return smollm2.folder()
+
+
+@pytest.fixture(scope="session")
+def tiny_folder() -> Path:
+    return tiny.folder()
+
+
+@pytest.fixture(scope="session")
+def qwen3_folder() -> Path:
+    """A random two-layer Qwen3 with the real tokenizer, vocabulary and chat template."""
+    return qwen3.folder()
