@@ -85,6 +85,8 @@ def _answer(tokenizer: Any, example: Example, tokens: list[int]) -> Answer:
     opened = tokenizer.decode(example.prompt[-8:])
     text = tokenizer.decode([t for t in tokens if t != tokenizer.pad_token_id])
     tag = example.answer.split("\n", 1)[0] + "\n"
-    if opened.endswith(tag):
+    trained = tokenizer.decode(example.input_ids[len(example.prompt) :])
+    # An answer "assistant" is not opened by ChatML's "<|im_start|>assistant\n".
+    if opened.endswith(tag) and not trained.startswith(tag.rstrip()):
         text = tag + text
     return Answer(tokenizer.decode(example.prompt), example.answer, text, stopped)

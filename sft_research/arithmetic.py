@@ -1,7 +1,7 @@
 """Sums and differences in words: generated, seeded, checkable, with the working written out.
 
-{"instruction": "Calculate 59 plus 63.",
- "thinking": "59 + 60 = 119, and 119 + 3 = 122.",
+{"instruction": "Calculate 63 plus 59.",
+ "thinking": "63 + 50 = 113, and 113 + 9 = 122.",
  "response": "122"}
 """
 
@@ -27,6 +27,8 @@ DIFFERENCES = (
     "Subtract {b} from {a}.",
     "Ann has {a} stamps and gives {b} away. How many are left?",
 )
+# Of 4,095 easy and 405,450 hard pairs, so that drawing new ones at random stays quick; half of `mixed` is easy.
+POSSIBLE = {"easy": 3_000, "mixed": 6_000, "hard": 100_000}
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Arithmetic:
 
     def load(self) -> Rows:
         wanted = self.rows + self.held_out
-        possible = 3_000 if self.level == "easy" else 100_000
+        possible = POSSIBLE[self.level]
         if wanted > possible:
             raise ConfigError(
                 f"dataset.rows={self.rows} + dataset.held_out={self.held_out} are more than the {possible} "

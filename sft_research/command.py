@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import TYPE_CHECKING, NoReturn
 
 import hydra
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from sft_research.result import Result
 
 CONFIG_ERROR, FAILED, INTERRUPTED = 2, 1, 130
+TAKES_A_VALUE = re.compile(r"--config-(dir|path|name)|-c[dpn]?|--cfg|--package|-p|--info|-i")
 
 
 def command(train: Callable[[Run], Result]) -> None:
@@ -36,8 +39,19 @@ def command(train: Callable[[Run], Result]) -> None:
             return train(run).after.loss
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them its way
+    sys.argv[1:] = _flags_first(sys.argv[1:])
     with ending():
         main()
+
+
+def _flags_first(arguments: Sequence[str]) -> list[str]:
+    """Hydra's parser wants overrides in one block: `model=tiny -m seed=0,1` -> `-m model=tiny seed=0,1`."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    for before, argument in pairwise(["", *arguments]):
+        is_flag = argument.startswith("-") or TAKES_A_VALUE.fullmatch(before)
+        (flags if is_flag else overrides).append(argument)
+    return [*flags, *overrides]
 
 
 @contextmanager
@@ -53,6 +67,8 @@ def ending() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
+        if "Config group override must be" in str(error):  # `packing=null`
+            _exit(CONFIG_ERROR, explain(error, sys.argv[1:]))
         _exit(FAILED, f"{type(error).__name__}: {error}\nThe traceback is in the run's train.log.")
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from sft_research import secrets
+
 ROOT = Path(__file__).resolve().parents[1]
 if not (ROOT / "conf").is_dir():  # installed as a wheel, which carries conf/ and experiments/ inside
     ROOT = Path(__file__).resolve().parent
@@ -41,7 +43,7 @@ class Run:
         """A folder name that says what was overridden: `lora.r=32,optimizer.lr=0.001`, or `default`."""
         dropped = (*NOT_IDENTITY, "experiments", "hydra")
         kept = sorted(o for o in self.overrides if re.split(r"[.=/@]", o.lstrip("+~"))[0] not in dropped)
-        text = ",".join(kept) or "default"
+        text = secrets.redact(",".join(kept)) or "default"
         clean = re.sub(r"[^\w.,=+-]+", "_", text)
         if clean == text and len(text) <= 120:
             return text
@@ -84,8 +86,9 @@ def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None)
     overrides = list(overrides)
     extra = []
     if config_dir:
-        found = f"file://{ROOT},file://{Path(config_dir).resolve()}"
-        extra = [f"hydra.searchpath=[{found}]"]
+        # Quoted for Hydra's grammar: a path may hold commas, brackets and quotes.
+        found = [str(folder).replace("'", r"\'") for folder in (ROOT, Path(config_dir).resolve())]
+        extra = [f"hydra.searchpath=['file://{found[0]}','file://{found[1]}']"]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         cfg = hydra_compose("train", [*overrides, *extra], return_hydra_config=True)

@@ -46,5 +46,7 @@ if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         sys.exit(__doc__)
     folder = Path(sys.argv[1])
+    if not (folder / "metrics.jsonl").is_file():
+        sys.exit(f"{folder} has no metrics.jsonl, so it is not the folder of a run")
     picture = Path(sys.argv[2]) if len(sys.argv) > 2 else folder / "curves.png"
     draw(folder / "metrics.jsonl", picture, title=f"{folder.parent.name} / {folder.name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -59,9 +60,9 @@ class Hub:
         name = None if Path(place).is_dir() else self.name
         try:
             splits = datasets.load_dataset(place, name)
-        except (ValueError, OSError) as error:
+        except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
             raise ConfigError(
-                f"dataset.path={self.path} (configuration {name}) cannot be read: {_line(error)} "
+                f"dataset.path={self.path} (configuration {name}) cannot be read: {_line(error)}. "
                 "Fix: dataset.path=FOLDER of jsonl, csv or parquet files, or dataset.name=..."
             ) from error
         train = _split(splits, self.split, "split")
@@ -83,9 +84,9 @@ class File:
     answers_checkable: bool = False
 
     def load(self) -> Rows:
-        train: Sequence[Row] = _read(self.path)
+        train: Sequence[Row] = _read(self.path, "path")
         if isinstance(self.held_out, str):
-            held_out: Sequence[Row] = _read(self.held_out)
+            held_out: Sequence[Row] = _read(self.held_out, "held_out")
         else:
             train, held_out = hold_out(train, self.held_out)
         return Rows(_first(train, self.limit), _first(held_out, self.held_out_limit), self.answers_checkable)
@@ -106,22 +107,36 @@ def hold_out(rows: Sequence[Row], share: float) -> tuple[Sequence[Row], Sequence
     return train, held_out
 
 
-def _read(pattern: str) -> list[Row]:
+def _read(pattern: str, key: str) -> list[Row]:
     import datasets
 
     files = sorted(glob(os.path.expanduser(pattern)))
     kinds = {READERS.get(Path(file).suffix) for file in files}
     if len(kinds) != 1 or None in kinds:
         raise ConfigError(
-            f"dataset.path={pattern} names {len(files)} files of {len(kinds)} kinds. "
-            f"Fix: dataset.path=FILE, or a glob of one kind: {', '.join(READERS)}"
+            f"dataset.{key}={pattern} names {len(files)} files of {len(kinds)} kinds. "
+            f"Fix: dataset.{key}=FILE, or a glob of one kind: {', '.join(READERS)}"
         )
+    kind = str(kinds.pop())
     try:
-        return datasets.load_dataset(kinds.pop(), data_files=files, split="train").to_list()
+        options = _as_text(files[0]) if kind == "csv" else {}
+        return datasets.load_dataset(kind, data_files=files, split="train", **options).to_list()
+    except StopIteration as error:  # what an empty file is to datasets 4.8
+        raise ConfigError(f"dataset.{key}={pattern} holds no rows. Fix: dataset.{key}=FILE") from error
     except (datasets.exceptions.DatasetGenerationError, ValueError) as error:
-        raise ConfigError(
-            f"dataset.path={pattern} cannot be read: {_line(error.__cause__ or error)}"
-        ) from error
+        raise ConfigError(f"dataset.{key}={pattern} cannot be read: {_line(error)}") from error
+
+
+def _as_text(csv_file: str) -> dict[str, Any]:
+    """Read each cell as text: a csv has no types, and a guess makes 2 a 2.0 and the word NA a null."""
+    import datasets
+
+    with open(csv_file, newline="", encoding="utf-8-sig") as file:
+        columns = next(csv.reader(file))
+    return {
+        "features": datasets.Features({name: datasets.Value("string") for name in columns}),
+        "keep_default_na": False,
+    }
 
 
 def _split(splits: Any, name: str, key: str) -> Sequence[Row]:
@@ -139,4 +154,5 @@ def _first(rows: Sequence[Row], limit: int | None) -> Sequence[Row]:
 
 
 def _line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    lines = str(error.__cause__ or error).strip().splitlines() or [type(error).__name__]
+    return " ... ".join(dict.fromkeys((lines[0], lines[-1]))).rstrip(".")

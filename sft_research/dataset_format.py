@@ -83,7 +83,9 @@ class Chat:
     train_on: Literal["every_turn", "last_turn"] = "every_turn"
 
     def __call__(self, row: Row) -> Conversation:
-        turns = [{"role": t["role"], "content": t["content"]} for t in _turns(row, self.messages)]
+        turns = [
+            {"role": role, "content": said} for role, said in _turns(row, self.messages, "role", "content")
+        ]
         return _conversation(turns, self.system, self.train_on)
 
 
@@ -95,10 +97,10 @@ class ShareGPT:
 
     def __call__(self, row: Row) -> Conversation:
         turns = []
-        for turn in _turns(row, self.conversations):
-            if turn["from"] not in SHAREGPT_ROLES:
-                raise BadRow(f"unknown role {turn['from']!r}; known are {', '.join(SHAREGPT_ROLES)}")
-            turns.append({"role": SHAREGPT_ROLES[turn["from"]], "content": turn["value"]})
+        for role, said in _turns(row, self.conversations, "from", "value"):
+            if role not in SHAREGPT_ROLES:
+                raise BadRow(f"unknown role {role!r}; known are {', '.join(SHAREGPT_ROLES)}")
+            turns.append({"role": SHAREGPT_ROLES[role], "content": said})
         return _conversation(turns, self.system, self.train_on)
 
 
@@ -123,10 +125,13 @@ def column(row: Row, name: str) -> str:
 
 
 def _fill(template: str, row: Row) -> str:
-    return "".join(
-        literal + (column(row, field) if field else "")
-        for literal, field, _, _ in string.Formatter().parse(template)
-    )
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise ConfigError(
+            f"dataset_format: {error} in {template!r}. Fix: {{{{ and }}}} for braces of the text itself"
+        ) from error
+    return "".join(literal + (column(row, field) if field else "") for literal, field, _, _ in parts)
 
 
 def _single_turn(asked: str, answer: str, system: str | None) -> Conversation:
@@ -139,16 +144,22 @@ def _conversation(turns: list[Message], system: str | None, train_on: str) -> Co
         turns = [{"role": "system", "content": system}, *turns]
     answers = [index for index, turn in enumerate(turns) if turn["role"] == "assistant"]
     if not answers:
-        raise BadRow("no assistant turn, so nothing to learn from")
+        roles = ", ".join(dict.fromkeys(turn["role"] for turn in turns))
+        raise BadRow(f"no assistant turn, so nothing to learn from; its roles are {roles}")
     return Conversation(turns, answers if train_on == "every_turn" else answers[-1:])
 
 
-def _turns(row: Row, name: str) -> list[Message]:
+def _turns(row: Row, name: str, role: str, said: str) -> list[tuple[str, str]]:
+    """(role, what is said) of each turn, by the names that the row gives them."""
     if name not in row:
         raise BadRow(f"no column {name!r}; it has {', '.join(row)}")
     if not isinstance(row[name], list) or not row[name]:
         raise BadRow(f"column {name!r} is not a list of turns")
-    return row[name]
+    for number, turn in enumerate(row[name], 1):
+        for key in (role, said):
+            if not isinstance(turn, dict) or not isinstance(turn.get(key), str):
+                raise BadRow(f"column {name!r}, turn {number}: no text {key!r} in {turn!r:.80}")
+    return [(turn[role], turn[said]) for turn in row[name]]
 
 
 def require_template(tokenizer_has_one: bool, name: str) -> None:

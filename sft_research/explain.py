@@ -13,6 +13,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sft_research.config import CONF_DIR, ROOT, ConfigError, compose
 from sft_research.ranges import TRAINING_IS_SET_BY
+from sft_research.signature import Parameter, UnknownTarget, parameters
+
+# `model=Qwen/Qwen3-4B`: a name of the hub, or a folder, where an option is asked for.
+NAMES = {"model": "model.name", "dataset": "dataset=hub dataset.path"}
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> str:
@@ -20,9 +24,11 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
     if isinstance(error, ConfigError):
         return str(error)
     text = str(error)
+    if "Config group override must be" in text:
+        return _no_option(arguments)
     if found := re.search(r"Could not (?:override|delete) (?:from config\. )?'?([\w.]+)'?", text):
         return _unknown_key(found[1], arguments)
-    if found := re.search(r"Could not find '(?:[\w/]*?)([\w]+(?:/[\w]+)*)/([^'/]+)'", text):
+    if found := re.search(r"Could not find '((?:hydra/)?\w+)/([^']+)'", text):
         return _unknown_option(found[1], found[2], text)
     if found := re.search(r"Cannot override '([\w/]+)'|Could not override '([\w/]+)'", text):
         return _unknown_key(found[1] or found[2], arguments)
@@ -38,15 +44,33 @@ def _unknown_key(key: str, arguments: Sequence[str]) -> str:
     parent, _, name = key.rpartition(".")
     if parent == "training" and name in TRAINING_IS_SET_BY:
         return f"{key} is decided elsewhere. Fix: {TRAINING_IS_SET_BY[name]}"
-    known = [str(k) for k in _siblings(parent, arguments) if str(k)[0] != "_"]
-    where = f"{parent} has" if parent else "a run has"
+    node = _node(parent, arguments)
+    if node is None:
+        return _unknown_key(parent, arguments)
+    if not OmegaConf.is_dict(node):
+        return f"{key}: {parent} is {node!r} and has no keys. Fix: {parent}=..."
+    known = [str(k) for k in node if str(k)[0] != "_"]
     near = _near(name, known, prefix=f"{parent}." if parent else "")
-    listed = ", ".join(known) or "no keys"
-    return f"{key}: there is no such key.{near} {where}: {listed}. To add it all the same: +{key}=..."
+    if not parent:  # `lr=1e-3`
+        inside = [part for part in node if OmegaConf.is_dict(node[part]) and name in node[part]]
+        near = f" Did you mean {inside[0]}.{name}?" if inside else near
+    elsewhere = [option for option in _options(parent) if f"\n{name}:" in _file(parent, option).read_text()]
+    if elsewhere:
+        near += f" Fix: {parent}={' or '.join(elsewhere)}, where it is a key"
+    elif name in (_parameters(node) or ()):
+        near += f" Fix: +{key}=..."
+    return f"{key}: there is no such key. {parent or 'A run'} has: {', '.join(known) or 'none'}.{near}"
 
 
-def _siblings(parent: str, arguments: Sequence[str]) -> list[Any]:
-    """The keys beside a wrong one, in the config that the group choices alone make."""
+def _parameters(node: Any) -> dict[str, Parameter] | None:
+    try:
+        return parameters(node.get("_target_", ""))
+    except UnknownTarget:
+        return None
+
+
+def _node(parent: str, arguments: Sequence[str]) -> Any:
+    """What a wrong key would be in, in the config that the group choices alone make."""
     groups = {p.name for p in CONF_DIR.iterdir() if p.is_dir()}
     choices = [a for a in arguments if a.partition("=")[0] in groups and "," not in a]
     for attempt in (choices, []):
@@ -54,18 +78,33 @@ def _siblings(parent: str, arguments: Sequence[str]) -> list[Any]:
             cfg = compose(attempt).cfg
         except Exception:  # another argument is wrong too: the defaults say enough
             continue
-        node = OmegaConf.select(cfg, parent) if parent else cfg
-        return list(node) if OmegaConf.is_dict(node) else []
-    return []
+        return OmegaConf.select(cfg, parent) if parent else cfg
+    return None
 
 
 def _unknown_option(group: str, option: str, text: str) -> str:
     listed = text.partition("Available options")[2].splitlines()[1:]
     options = [line.strip() for line in listed if re.fullmatch(r"\s+[\w-]+", line)]
-    if group == "experiments":
-        options = options or sorted(p.stem for p in Path(ROOT, "experiments").glob("*.yaml"))
+    options = options or _options(group)
     near = _near(option, options, prefix=f"{group}=")
-    return f"{group}={option}: there is no such option.{near} {group} has: {', '.join(options)}."
+    if group in NAMES and "/" in option:
+        near = f" Fix: {NAMES[group]}={option}"
+    return f"{group}={option}: there is no such option. {group} has: {', '.join(options)}.{near}"
+
+
+def _no_option(arguments: Sequence[str]) -> str:
+    """`packing=null`: Hydra's own message does not say which group."""
+    empty = [group for group, _, option in (a.partition("=") for a in arguments) if option == "null"]
+    group = next((group for group in empty if _options(group)), "a group")
+    return f"{group}=null: a run needs an option here. Fix: {group}={' or '.join(_options(group))}"
+
+
+def _options(group: str) -> list[str]:
+    return sorted(file.stem for file in _file(group, "*").parent.glob("*.yaml"))
+
+
+def _file(group: str, option: str) -> Path:
+    return (ROOT if group == "experiments" else CONF_DIR) / (group or "-") / f"{option}.yaml"
 
 
 def _near(name: str, known: Sequence[str], prefix: str) -> str:

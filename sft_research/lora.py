@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, sqrt
 from typing import TYPE_CHECKING, Any
 
 from sft_research.config import ConfigError
@@ -17,7 +17,7 @@ def effective_alpha(alpha: float | str, r: int) -> float:
     """The number that a policy stands for: `r` -> r, `2r` -> 2 * r, `0.5r` -> r / 2, and 16 -> 16."""
     policy = re.fullmatch(r"(\d+(?:\.\d+)?)?r", alpha) if isinstance(alpha, str) else None
     value = float(policy[1] or 1) * r if policy else alpha
-    if isinstance(value, (str, bool)) or value <= 0:
+    if isinstance(value, (str, bool)) or not 0 < value < inf:
         raise ConfigError(
             f"lora.alpha={alpha!r} is neither a number above 0 nor a policy. "
             "Fix: lora.alpha=16, lora.alpha=r (the rank), or lora.alpha=2r (twice it)"

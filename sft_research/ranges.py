@@ -1,4 +1,4 @@
-"""The table of what a number may be, and of who decides each setting that TRL also has."""
+"""The tables of what a value may be, and of who decides each setting that TRL also has."""
 
 from __future__ import annotations
 
@@ -28,6 +28,32 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "seed": (0, 2**32 - 1, "a seed"),
 }
 
+STRATEGIES = ("no", "steps", "epoch")
+
+# Words that transformers compares with its enums only once the model is loaded.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "training.eval_strategy": STRATEGIES,
+    "training.logging_strategy": STRATEGIES,
+    "training.save_strategy": (*STRATEGIES, "best"),
+    "training.lr_scheduler_type": (
+        "linear",
+        "cosine",
+        "cosine_with_restarts",
+        "polynomial",
+        "constant",
+        "constant_with_warmup",
+        "inverse_sqrt",
+        "reduce_lr_on_plateau",
+        "cosine_with_min_lr",
+        "cosine_warmup_with_min_lr",
+        "warmup_stable_decay",
+        "greedy",
+    ),
+}
+
+# Parts without a signature: what they are.
+SETTINGS: dict[str, str] = {"seed": "int", "runs_dir": "str", "rerun": "bool"}
+
 # Fields of trl.SFTConfig that another part of the config decides: field -> what to set instead.
 TRAINING_IS_SET_BY: dict[str, str] = {
     "learning_rate": "optimizer.lr=...",
@@ -39,7 +65,7 @@ TRAINING_IS_SET_BY: dict[str, str] = {
     "optim_args": "keys of optimizer",
     "packing": "packing=bfd, or another option of the group",
     "packing_strategy": "packing=bfd, or another option of the group",
-    "eval_packing": "nothing: evaluation is never packed",
+    "eval_packing": "leave it out: evaluation is never packed",
     "padding_free": "packing=bfd, which implies it",
     "max_length": "model.max_length=...",
     "truncation_mode": "model.max_length=...",
@@ -51,9 +77,9 @@ TRAINING_IS_SET_BY: dict[str, str] = {
     "fp16_full_eval": "model.dtype=float16",
     "gradient_checkpointing": "backend.gradient_checkpointing=...",
     "output_dir": "runs_dir=...",
-    "run_name": "nothing: a run is named by its overrides",
+    "run_name": "leave it out: a run is named by its overrides",
     "report_to": "tracking=wandb, or another option of the group",
-    "disable_tqdm": "nothing: the run shows its own progress bar",
+    "disable_tqdm": "leave it out: the run shows its own progress bar",
     "per_device_eval_batch_size": "evaluation.batch_size=...",
     "assistant_only_loss": "dataset_format.train_on=...",
     "completion_only_loss": "dataset_format=prompt_completion or text",
@@ -62,12 +88,13 @@ TRAINING_IS_SET_BY: dict[str, str] = {
     "dataset_num_proc": "dataset=...",
     "chat_template_path": "model.chat_template=...",
     "model_init_kwargs": "model=... and backend=...",
-    "trust_remote_code": "nothing: code of a checkpoint is never run",
+    "trust_remote_code": "leave it out: code of a checkpoint is never run",
     "eos_token": "model.chat_template=...",
-    "pad_token": "nothing: the tokenizer has one",
+    "pad_token": "leave it out: the tokenizer has one",
     "hub_token": "HF_TOKEN in the environment or a .env file",
-    "push_to_hub_token": "HF_TOKEN in the environment or a .env file",
     "auto_find_batch_size": "training.per_device_train_batch_size=... (it changes the effective batch)",
-    "resume_from_checkpoint": "nothing: run the same command again",
-    "remove_unused_columns": "nothing: rows are tokens before the trainer",
+    "resume_from_checkpoint": "leave it out: run the same command again",
+    "remove_unused_columns": "leave it out: rows are tokens before the trainer",
+    "save_only_model": "leave it out: a run goes on from its checkpoints",
+    "dataloader_pin_memory": "leave it out: it is on where there is a GPU",
 }

@@ -49,8 +49,9 @@ class Folder:
         file = self / "result.json"
         if self.run.cfg.rerun or not file.is_file():
             return None
-        found = result.read(file)
-        return found if found.id == self.run.id else None
+        if json.loads(file.read_text())["id"] != self.run.id:
+            return None
+        return result.read(file)
 
     @contextmanager
     def open(self) -> Iterator[None]:

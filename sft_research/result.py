@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sft_research import hardware
+from sft_research import hardware, secrets
 from sft_research.config import Run
 from sft_research.evaluate import Scores
 from sft_research.tokens import Data
@@ -75,7 +75,7 @@ def result_of(
         experiment=run.experiment,
         name=run.name,
         folder=str(run.folder),
-        command=shlex.join(["python", "-m", "sft_research.train", *run.overrides]),
+        command=secrets.redact(shlex.join(["python", "-m", "sft_research.train", *run.overrides])),
         model=run.cfg.model.name,
         backend=run.cfg.backend["_target_"].rpartition(".")[2].lower(),
         loss_first=losses[0],

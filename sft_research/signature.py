@@ -9,8 +9,10 @@ is refused in the time a person waits for a typo.
 from __future__ import annotations
 
 import ast
+import builtins
 import importlib.util
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,22 +31,33 @@ class UnknownTarget(Exception):
 
 
 def parameters(target: str) -> dict[str, Parameter] | None:
-    """Name -> parameter of a class or function, `self` left out; None where it takes any keyword.
+    """Name -> parameter of a class or function, `self` left out.
 
+    None where it takes any keyword, or where its source does not say (compiled, or made at run time).
     Raises UnknownTarget when the module, or the name in the module, does not exist.
     """
     module, _, name = target.rpartition(".")
+    if not module:
+        raise UnknownTarget(f"it is no dotted path, such as my_package.{name}")
     found = _find(module, name)
     if found is None:
-        raise UnknownTarget(f"{module or target} has no {name!r}")
+        raise UnknownTarget(f"{module} has no {name!r}")
     where, node = found
-    return _of_class(where, node) if isinstance(node, ast.ClassDef) else _of_function(node)
+    if isinstance(node, ast.ClassDef):
+        return _of_class(where, node)
+    return _of_function(node) if node else None
 
 
 def names(module: str) -> list[str]:
-    """Public classes and functions of a module, for a did-you-mean."""
+    """Public classes and functions of a module, its re-exports too, for a did-you-mean."""
     tree = _tree(module)
-    return [n.name for n in tree.body if isinstance(n, Definition) and n.name[0] != "_"] if tree else []
+    found = []
+    for node in _statements(tree.body if tree else []):
+        if isinstance(node, Definition):
+            found.append(node.name)
+        elif isinstance(node, ast.ImportFrom):
+            found += [alias.asname or alias.name for alias in node.names]
+    return [name for name in found if name[0] != "_"]
 
 
 @cache
@@ -61,7 +74,7 @@ def _source(module: str) -> Path | None:
         return Path(spec.origin) if spec.origin and not rest else None
     for root in map(Path, spec.submodule_search_locations):
         place = root.joinpath(*rest)
-        for file in (place / "__init__.py", place.with_suffix(".py")):
+        for file in (place / "__init__.py", place.with_suffix(".py"), *place.parent.glob(f"{place.name}.*")):
             if file.is_file():
                 return file
     return None
@@ -74,23 +87,48 @@ def _tree(module: str) -> ast.Module | None:
 
 
 @cache
-def _find(module: str, name: str) -> tuple[str, Definition] | None:
-    """(module, node) where `module.name` is really defined, through re-exports."""
-    tree = _tree(module)
+def _find(module: str, name: str, hops: int = 9) -> tuple[str, Definition | None] | None:
+    """(module, node) where `module.name` is really defined, through re-exports.
+
+    The node is None where it may be there, but cannot be read: compiled, assigned, or too far off.
+    `hops`: re-exports that may lie on the way; `from x import *` counts as four, it leads to every name.
+    """
+    file, tree = _source(module), _tree(module)
     if tree is None:
-        return None
-    for node in ast.walk(tree):
+        owner, _, class_name = module.rpartition(".")  # of a method: `my_package.Format.from_file`
+        return (module, None) if file or (owner and _find(owner, class_name)) else None
+    if hops < 0:
+        return module, None
+    imports = []
+    for node in _statements(tree.body):
         if isinstance(node, Definition) and node.name == name:
             return module, node
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.ImportFrom):
-            continue
-        for alias in node.names:
-            if (alias.asname or alias.name) == name:
-                found = _find(_absolute(module, node), alias.name)
-                if found:
-                    return found
+        if _binds(node, name):
+            return module, None
+        if isinstance(node, ast.ImportFrom):
+            imports += [(alias, _absolute(module, node)) for alias in node.names]
+    for alias, origin in imports:
+        if (alias.asname or alias.name) == name and (origin, alias.name) != (module, name):
+            return _find(origin, alias.name, hops - 1) or (module, None)
+    for alias, origin in imports:
+        if alias.name == "*" and (found := _find(origin, name, hops - 4)):
+            return found
     return None
+
+
+def _binds(node: ast.AST, name: str) -> bool:
+    """`name = ...` or `import ... as name`."""
+    if isinstance(node, ast.Assign):
+        return any(isinstance(target, ast.Name) and target.id == name for target in node.targets)
+    return isinstance(node, ast.Import) and any(alias.asname == name for alias in node.names)
+
+
+def _statements(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """What a module defines itself, under `if` and `try` too, but not inside its classes and functions."""
+    for node in nodes:
+        yield node
+        if not isinstance(node, Definition):
+            yield from _statements(ast.iter_child_nodes(node))
 
 
 def _absolute(module: str, node: ast.ImportFrom) -> str:
@@ -109,16 +147,37 @@ def _of_class(module: str, node: ast.ClassDef) -> dict[str, Parameter] | None:
             return _of_function(item)
     merged: dict[str, Parameter] = {}
     for base in reversed(node.bases):
-        found = _find(module, base.id) if isinstance(base, ast.Name) else None
-        inherited = _of_class(*found) if found and isinstance(found[1], ast.ClassDef) else {}  # type: ignore[arg-type]
+        inherited = _of_base(module, base)
         if inherited is None:
             return None
         merged |= inherited
-    fields = [item for item in node.body if isinstance(item, ast.AnnAssign)]
-    for item in fields:
-        if isinstance(item.target, ast.Name) and "ClassVar" not in ast.unparse(item.annotation):
-            merged[item.target.id] = Parameter(ast.unparse(item.annotation), item.value is None)
+    if "dataclass" in " ".join(map(ast.unparse, node.decorator_list)) or "NamedTuple" in map(
+        ast.unparse, node.bases
+    ):
+        merged |= _fields(node)
     return merged
+
+
+def _of_base(module: str, base: ast.expr) -> dict[str, Parameter] | None:
+    """Of a class that another inherits from; None where its source is not found from here."""
+    if isinstance(base, ast.Subscript):  # Generic[T]
+        base = base.value
+    found = _find(module, base.id) if isinstance(base, ast.Name) else None
+    if found is None:
+        return {} if hasattr(builtins, ast.unparse(base)) else None
+    if isinstance(found[1], ast.ClassDef):
+        return _of_class(found[0], found[1])
+    return {} if found[1] else None  # typing.NamedTuple is a function
+
+
+def _fields(node: ast.ClassDef) -> dict[str, Parameter]:
+    """The fields of a dataclass that its constructor takes."""
+    written = {item: ast.unparse(item) for item in node.body if isinstance(item, ast.AnnAssign)}
+    return {
+        ast.unparse(item.target): Parameter(ast.unparse(item.annotation), item.value is None)
+        for item, text in written.items()
+        if not any(mark in text for mark in ("ClassVar", "KW_ONLY", "init=False"))
+    }
 
 
 def _of_function(node: ast.FunctionDef) -> dict[str, Parameter] | None:

@@ -26,7 +26,7 @@ def screen(result: Result) -> str:
         "",
         f"  {result.steps} steps in {clock(result.train_seconds)}, {clock(result.seconds)} in all; "
         f"{result.tokens_per_second:,.0f} real tokens/s; {result.peak_memory_gib:.1f} GiB",
-        f"  {result.tokens:,} tokens, {result.loss_tokens:,} of them with loss; "
+        f"  {result.tokens:,} tokens, {result.loss_tokens:,} with loss; "
         f"{result.trainable_parameters:,} weights trained{_scale(result)}",
         *_lost(result),
         "",
@@ -81,8 +81,10 @@ def next_command(result: Result) -> str:
 
 
 def clock(seconds: float) -> str:
-    """83 -> '1 min 23 s'."""
+    """83 -> '1 min 23 s', 7384 -> '2 h 3 min'."""
     minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 

@@ -21,7 +21,8 @@ IGNORED = -100  # torch's ignore_index: no loss here
 
 @dataclass(frozen=True)
 class Example:
-    """One row as tokens. `prompt` is what comes before its last trained turn, `answer` that turn's text."""
+    """One row as tokens. `prompt` is what comes before its last trained turn that starts within
+    max_length, `answer` that turn's text."""
 
     input_ids: list[int]
     labels: list[int]  # same length; IGNORED where there is no loss
@@ -50,18 +51,23 @@ class Data:
     tokenizer: Any
     train: Encoded
     held_out: Encoded
+    added_tokens: list[int]  # ids that a chat template brought, to be trained
     checkable: bool  # whether an answer has one right text
 
 
 def formatted(rows: Sequence[Row], to_example: Callable[[Row], Turns], name: str) -> list[Turns]:
     """Each row in the format of the run; raises ConfigError naming the first row that it cannot take."""
-    made = []
+    made: list[Turns] = []
     for index, row in enumerate(rows):
         try:
-            made.append(to_example(row))
-        except (BadRow, KeyError, TypeError) as error:
+            example = to_example(row)
+            if not isinstance(example, Conversation | Text):
+                raise BadRow(f"the format made a {type(example).__name__} of it, no Conversation and no Text")
+            made.append(example)
+        except (BadRow, LookupError, TypeError, AttributeError) as error:  # a format may be the user's own
+            what = error if isinstance(error, BadRow) else f"{type(error).__name__}: {error}"
             raise ConfigError(
-                f"row {index + 1} of the {name} rows: {error}. "
+                f"row {index + 1} of the {name} rows: {what}. "
                 "Fix: dataset_format=... for these columns, or its keys that rename them"
             ) from error
     return made
@@ -71,7 +77,11 @@ def encode(rows: Sequence[Turns], tokenizer: Any, max_length: int, name: str) ->
     """Tokens and labels of formatted rows; raises ConfigError where none keeps an answer."""
     examples, truncated, dropped = [], 0, 0
     for row in rows:
-        example = _conversation(row, tokenizer) if isinstance(row, Conversation) else _text(row, tokenizer)
+        example = (
+            _conversation(row, tokenizer, max_length)
+            if isinstance(row, Conversation)
+            else _text(row, tokenizer)
+        )
         cut = len(example.input_ids) > max_length
         example = Example(
             example.input_ids[:max_length], example.labels[:max_length], example.prompt, example.answer
@@ -91,28 +101,28 @@ def encode(rows: Sequence[Turns], tokenizer: Any, max_length: int, name: str) ->
 
 def _text(text: Text, tokenizer: Any) -> Example:
     """Prompt, completion and end of text; the beginning-of-text token where the tokenizer sets one."""
-    ids = tokenizer(text.prompt).input_ids
-    begins = bool(ids) and ids[0] == tokenizer.bos_token_id
+    begins = tokenizer("a").input_ids[0] == tokenizer.bos_token_id
     prompt = _ids(text.prompt, tokenizer)
-    if begins or (not ids and tokenizer("a").input_ids[0] == tokenizer.bos_token_id):
+    if begins and prompt[:1] != [tokenizer.bos_token_id]:
         prompt = [tokenizer.bos_token_id, *prompt]
     completion = [*_ids(text.completion, tokenizer), tokenizer.eos_token_id]
     labels = [IGNORED] * len(prompt) + completion
     return Example([*prompt, *completion], labels, prompt, text.completion)
 
 
-def _conversation(conversation: Conversation, tokenizer: Any) -> Example:
+def _conversation(conversation: Conversation, tokenizer: Any, max_length: int) -> Example:
     require_template(bool(tokenizer.chat_template), tokenizer.name_or_path)
     input_ids: list[int] = []
     labels: list[int] = []
     prompt: list[int] = []
-    for context, answer in turns(conversation, tokenizer):
+    last = conversation.trained[0]
+    for index, (context, answer) in zip(conversation.trained, turns(conversation, tokenizer), strict=True):
         context_ids, answer_ids = _ids(context, tokenizer), _ids(answer, tokenizer)
-        prompt = [*input_ids, *context_ids]
+        if not prompt or len(input_ids) + len(context_ids) < max_length:
+            prompt, last = [*input_ids, *context_ids], index
         input_ids += [*context_ids, *answer_ids]
         labels += [*[IGNORED] * len(context_ids), *answer_ids]
-    last = conversation.messages[conversation.trained[-1]]["content"]
-    return Example(input_ids, labels, prompt, last)
+    return Example(input_ids, labels, prompt, conversation.messages[last]["content"])
 
 
 def turns(conversation: Conversation, tokenizer: Any) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from sft_research import secrets
+
 log = logging.getLogger(__name__)
 
 
@@ -71,7 +73,7 @@ class Wandb:
             name=about.name[:128],
             group=about.group,
             job_type="train",
-            tags=[tag[:64] for tag in self.tags],
+            tags=[secrets.redact(tag)[:64] for tag in self.tags],
             config=about.config,
             dir=about.folder,
             mode=mode,

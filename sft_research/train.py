@@ -67,7 +67,7 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
     tokenizer, added_tokens = model.tokenizer()
     train = encode(train_rows, tokenizer, model.max_length, "training")
     held_out = encode(held_out_rows, tokenizer, model.max_length, "held-out")
-    data = Data(tokenizer, train, held_out, rows.checkable)
+    data = Data(tokenizer, train, held_out, added_tokens, rows.checkable)
     folder.write_json("environment.json", environment.describe(rows.fingerprint))
     weights = backend.load(model, adapter, added_tokens, len(tokenizer), cfg.seed)
 

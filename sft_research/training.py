@@ -53,6 +53,9 @@ def build_trainer(run: Run, model: Any, data: Data, output: str) -> Trainer:
     packing.require(model.config._attn_implementation)
     optimizer = build(cfg.optimizer)  # a partial: the trainer owns the parameters
     args = _arguments(cfg, model.dtype, output)
+    if data.added_tokens and args.loss_type == "chunked_nll":
+        # TRL 1.14's chunked loss reads lm_head.bias, which PEFT's trained token rows do not have; same math.
+        args.loss_type = "nll"
     packing.apply(args)
     held_out = data.held_out.examples
     full_precision = {n: p.data for n, p in model.named_parameters() if p.requires_grad}

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 
 # Before any library reads them: no hub, no accelerator, one thread pool a process.
-os.environ.update(HF_HUB_OFFLINE="1", UNSLOTH_DISABLE_STATISTICS="1", TOKENIZERS_PARALLELISM="false", WANDB_SILENT="true")
+os.environ.update(
+    HF_HUB_OFFLINE="1", UNSLOTH_DISABLE_STATISTICS="1", TOKENIZERS_PARALLELISM="false", WANDB_SILENT="true"
+)
 for name in ("WANDB_API_KEY", "HF_TOKEN"):
     os.environ.pop(name, None)
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from sft_research import smollm2, tiny
-from tests import qwen3
+from tests import qwen3, runs
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +35,17 @@ def tiny_folder() -> Path:
 def qwen3_folder() -> Path:
     """A random two-layer Qwen3 with the real tokenizer, vocabulary and chat template."""
     return qwen3.folder()
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., runs.Done]:
+    """A finished tiny run with these overrides, trained once however many tests ask for it."""
+    cwd = tmp_path_factory.mktemp("trained")
+
+    @cache
+    def train(*overrides: str) -> runs.Done:
+        done = runs.train([*runs.TINY, *overrides], cwd)
+        assert done.status == 0, done.out + done.err
+        return done
+
+    return train

@@ -69,7 +69,8 @@ def _make(place: Path) -> None:
 def chat_template(name: str) -> str:
     """A model's own template, from the files that trl installs."""
     found = find_spec("trl")
-    assert found and found.origin
+    assert found is not None
+    assert found.origin is not None
     return (Path(found.origin).parent / "chat_templates" / f"{name}.jinja").read_text("utf-8")
 
 

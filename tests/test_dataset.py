@@ -1,0 +1,284 @@
+"""Rows come from files and folders as they are, and what is held out stays held out."""
+
+import json
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sft_research.config import ConfigError
+from sft_research.dataset import File, Hub, Rows, hold_out
+
+SUM, PRODUCT = {"question": "1+1?", "answer": "2"}, {"question": "2*3?", "answer": "6"}
+ROW = st.fixed_dictionaries({"question": st.text(), "answer": st.none() | st.integers() | st.text()})
+
+
+@pytest.fixture(autouse=True)
+def cache_of_its_own(tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def jsonl(*rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def numbered(numbers):
+    return [{"n": number} for number in numbers]
+
+
+# Held out -----------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(st.lists(ROW), st.lists(ROW), st.floats(0, 1, exclude_max=True))
+def test_appending_rows_moves_none_from_one_side_to_the_other(rows, more, share):
+    train, held_out = hold_out(rows, share)
+    train_later, held_out_later = hold_out([*rows, *more], share)
+    assert (train_later[: len(train)], held_out_later[: len(held_out)]) == (train, held_out)
+    assert len(train_later) + len(held_out_later) == len(rows) + len(more)
+
+
+@settings(deadline=None)
+@given(st.lists(ROW, min_size=1), st.floats(0, 1, exclude_max=True))
+def test_a_row_that_is_there_twice_is_on_one_side_only(rows, share):
+    train, held_out = hold_out(rows + rows[::-1], share)
+    assert not [row for row in held_out if row in train]
+
+
+def test_about_the_share_is_held_out():
+    train, held_out = hold_out(numbered(range(1000)), 0.2)
+    assert 150 < len(held_out) < 250  # four standard deviations of a fifth of 1,000
+    assert sorted(row["n"] for row in [*train, *held_out]) == list(range(1000))
+
+
+def test_a_share_of_zero_holds_out_nothing():
+    assert hold_out([SUM, PRODUCT], 0) == ([SUM, PRODUCT], [])
+
+
+@pytest.mark.parametrize("share", [1, -0.1, 5])
+def test_what_is_no_share_is_refused(share):
+    with pytest.raises(ConfigError) as error:
+        hold_out([SUM], share)
+    assert str(error.value) == f"dataset.held_out={share} is not a share. Fix: dataset.held_out=0.05"
+
+
+# File ---------------------------------------------------------------------------------------------
+
+
+def write_parquet(file):
+    import datasets
+
+    datasets.Dataset.from_list([SUM, PRODUCT]).to_parquet(file)
+
+
+WRITERS = {
+    "rows.jsonl": lambda file: file.write_text(jsonl(SUM, PRODUCT)),
+    "rows.json": lambda file: file.write_text(json.dumps([SUM, PRODUCT])),
+    "rows.csv": lambda file: file.write_text("question,answer\n1+1?,2\n2*3?,6\n"),
+    "rows.parquet": write_parquet,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_each_kind_of_file_gives_the_same_rows(tmp_path, name):
+    WRITERS[name](tmp_path / name)
+    rows = File(str(tmp_path / name), held_out=0.0).load()
+    assert rows == Rows(train=[SUM, PRODUCT], held_out=[], checkable=False)
+
+
+def test_a_csv_cell_is_the_text_that_is_written_in_it(tmp_path):
+    (tmp_path / "rows.csv").write_text('a\n2\nNA\n007\n""\n"x, y"\nnull\n')
+    rows = File(str(tmp_path / "rows.csv"), held_out=0.0).load()
+    assert [row["a"] for row in rows.train] == ["2", "NA", "007", "", "x, y", "null"]
+
+
+def test_a_glob_reads_its_files_in_the_order_of_their_names(tmp_path):
+    (tmp_path / "b.jsonl").write_text(jsonl(PRODUCT))
+    (tmp_path / "a.jsonl").write_text(jsonl(SUM))
+    assert File(str(tmp_path / "*.jsonl"), held_out=0.0).load().train == [SUM, PRODUCT]
+
+
+def test_a_file_of_the_home_directory_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "rows.jsonl").write_text(jsonl(SUM))
+    assert File("~/rows.jsonl", held_out=0.0).load().train == [SUM]
+
+
+def test_a_second_file_is_held_out_whole(tmp_path):
+    (tmp_path / "train.jsonl").write_text(jsonl(SUM))
+    (tmp_path / "test.csv").write_text("question,answer\n2*3?,6\n")
+    rows = File(str(tmp_path / "train.jsonl"), str(tmp_path / "test.csv"), answers_checkable=True).load()
+    assert rows == Rows(train=[SUM], held_out=[PRODUCT], checkable=True)
+
+
+@pytest.mark.parametrize(
+    ("limit", "held_out_limit", "train", "held_out"),
+    [(2, 1, [0, 1], [7]), (None, None, [0, 1, 2, 3], [7, 8]), (9, 9, [0, 1, 2, 3], [7, 8]), (0, 0, [], [])],
+)
+@pytest.mark.parametrize("source", ["file", "hub"])
+def test_a_limit_keeps_the_first_rows(tmp_path, source, limit, held_out_limit, train, held_out):
+    (tmp_path / "train.jsonl").write_text(jsonl(*numbered([0, 1, 2, 3])))
+    (tmp_path / "test.jsonl").write_text(jsonl(*numbered([7, 8])))
+    limits = {"limit": limit, "held_out_limit": held_out_limit}
+    if source == "file":
+        rows = File(str(tmp_path / "train.jsonl"), str(tmp_path / "test.jsonl"), **limits).load()
+    else:
+        rows = Hub(str(tmp_path), held_out="test", **limits).load()
+    assert (list(rows.train), list(rows.held_out)) == (numbered(train), numbered(held_out))
+
+
+def test_a_file_that_was_rewritten_is_read_again(tmp_path):
+    file = tmp_path / "rows.jsonl"
+    for rows in ([SUM], [PRODUCT]):
+        file.write_text(jsonl(*rows))
+        assert File(str(file), held_out=0.0).load().train == rows
+
+
+# The reasons are the words of datasets, pandas and pyarrow, which may change.
+@pytest.mark.parametrize(
+    ("name", "content", "problem"),
+    [
+        ("rows.jsonl", '{"a": 1}\n{"a": \n', "cannot be read: JSON parse error.*"),
+        ("rows.jsonl", "[1]\n[2]\n", "cannot be read: Trailing data.*"),
+        ("rows.jsonl", "\n\n", "cannot be read: .*no data.*"),
+        ("rows.csv", "a,b\n1,2\n1,2,3\n", "cannot be read: .*Expected 2 fields in line 3, saw 3"),
+        ("rows.parquet", "question,answer\n1+1?,2\n", "cannot be read: Parquet magic bytes not found.*"),
+        ("rows.jsonl", "", "holds no rows. Fix: {key}=FILE"),
+        ("rows.csv", "", "holds no rows. Fix: {key}=FILE"),
+        ("rows.txt", "1+1=2", "names 1 files of 1 kinds. Fix: {key}=FILE, or a glob of one kind: {kinds}"),
+        ("elsewhere", "", "names 0 files of 0 kinds. Fix: {key}=FILE, or a glob of one kind: {kinds}"),
+    ],
+    ids=["cut", "lists", "blank", "ragged", "no-parquet", "empty", "empty-csv", "kind", "no-file"],
+)
+@pytest.mark.parametrize("key", ["dataset.path", "dataset.held_out"])
+def test_a_file_that_cannot_be_read_is_named_with_its_key_and_the_reason(
+    tmp_path, key, name, content, problem
+):
+    (tmp_path / name).write_text(content)
+    (tmp_path / "good.jsonl").write_text(jsonl(SUM))
+    path, good = f"{tmp_path}/rows.*", str(tmp_path / "good.jsonl")
+    source = File(path) if key == "dataset.path" else File(good, held_out=path)
+    with pytest.raises(ConfigError) as error:
+        source.load()
+    problem = problem.format(key=key, kinds=".jsonl, .json, .csv, .parquet")
+    assert re.fullmatch(f"{re.escape(f'{key}={path}')} {problem}", str(error.value))
+
+
+def test_a_glob_of_two_kinds_is_refused(tmp_path):
+    for name in ("a.jsonl", "b.csv"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(
+        ConfigError, match=r"/\* names 2 files of 2 kinds\. Fix: dataset\.path=FILE, or a glob"
+    ):
+        File(f"{tmp_path}/*").load()
+
+
+# Hub ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder as the hub has them, with two splits."""
+    place = tmp_path / "sums"
+    place.mkdir()
+    (place / "train.jsonl").write_text(jsonl(SUM, PRODUCT))
+    (place / "test.jsonl").write_text(jsonl(PRODUCT))
+    return place
+
+
+# gsm8k's configuration is `main`; a local copy of it has files, and no configurations.
+@pytest.mark.parametrize("name", [None, "main"])
+def test_a_folder_has_the_splits_its_files_are_named_after(folder, name):
+    rows = Hub(str(folder), name=name, held_out="test", answers_checkable=True).load()
+    assert (list(rows.train), list(rows.held_out), rows.checkable) == ([SUM, PRODUCT], [PRODUCT], True)
+
+
+def test_a_share_is_held_out_of_the_split_itself(folder):
+    (folder / "train.jsonl").write_text(jsonl(*numbered(range(200))))
+    (folder / "test.jsonl").unlink()
+    rows = Hub(str(folder), held_out=0.2).load()
+    assert (rows.train, rows.held_out) == hold_out(numbered(range(200)), 0.2)
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        (
+            {"held_out": "validation"},
+            "dataset.held_out=validation: there is no such split. Fix: dataset.held_out=train or test",
+        ),
+        ({"split": "trian"}, "dataset.split=trian: there is no such split. Fix: dataset.split=train or test"),
+    ],
+)
+def test_a_split_that_is_not_there_is_refused_with_those_that_are(folder, splits, message):
+    with pytest.raises(ConfigError) as error:
+        Hub(str(folder), **splits).load()
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({}, "The directory at .* doesn't contain any data files"),
+        ({"train.jsonl": '{"a": 1}\n{"a": \n'}, "JSON parse error.*"),
+        (
+            {"train.jsonl": '{"a": 1}\n', "test.jsonl": '{"b": 1}\n'},
+            "Couldn't cast.* column names don't match",
+        ),
+    ],
+    ids=["no-files", "cut", "columns"],
+)
+def test_a_folder_that_cannot_be_read_is_named_with_the_reason(tmp_path, files, reason):
+    place = tmp_path / "broken"
+    place.mkdir()
+    for name, content in files.items():
+        (place / name).write_text(content)
+    with pytest.raises(ConfigError) as error:
+        Hub(str(place)).load()
+    before = re.escape(f"dataset.path={place} (configuration None) cannot be read: ")
+    fix = re.escape(" Fix: dataset.path=FOLDER of jsonl, csv or parquet files, or dataset.name=...")
+    assert re.fullmatch(rf"{before}{reason}\.{fix}", str(error.value))
+
+
+# Fingerprint --------------------------------------------------------------------------------------
+
+
+def test_the_fingerprint_is_the_first_half_of_a_sha256_of_the_rows_as_json():
+    # printf '{"a": 1}|{"a": 2}|' | sha256sum
+    assert Rows(numbered_a(1), numbered_a(2), checkable=False).fingerprint == "3e9d8b4a3cbee0b5"
+
+
+def numbered_a(*values):
+    return [{"a": value} for value in values]
+
+
+@pytest.mark.parametrize(
+    ("train", "held_out"),
+    [
+        (numbered_a(2, 1), numbered_a(3)),
+        (numbered_a(1, 3), numbered_a(2)),
+        (numbered_a(1), numbered_a(2, 3)),
+        (numbered_a(1, 2), numbered_a(4)),
+        (numbered_a(1, 2), []),
+        (numbered_a(1, "2"), numbered_a(3)),
+        ([{"b": 1}, {"a": 2}], numbered_a(3)),
+    ],
+    ids=["order", "swapped", "side", "value", "fewer", "type", "column"],
+)
+def test_other_rows_another_order_or_another_side_change_the_fingerprint(train, held_out):
+    first = Rows(numbered_a(1, 2), numbered_a(3), checkable=False).fingerprint
+    assert Rows(train, held_out, checkable=False).fingerprint != first
+
+
+def test_a_file_and_a_folder_of_the_same_rows_have_one_fingerprint_whatever_the_order_of_columns(folder):
+    (folder / "turned.jsonl").write_text(
+        jsonl(*({k: row[k] for k in reversed(row)} for row in [SUM, PRODUCT]))
+    )
+    (folder / "test.jsonl").rename(folder.parent / "test.jsonl")
+    file = File(str(folder / "turned.jsonl"), str(folder.parent / "test.jsonl")).load()
+    (folder / "turned.jsonl").unlink()
+    (folder.parent / "test.jsonl").rename(folder / "test.jsonl")
+    assert file.fingerprint == Hub(str(folder), held_out="test").load().fingerprint

@@ -1,0 +1,121 @@
+"""The held-out loss is the sum over tokens divided by their number, whatever the batches."""
+
+from math import log
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
+
+from sft_research import loss
+from sft_research.loss import batches, evaluating, held_out_loss
+from sft_research.tokens import IGNORED
+from tests.toys import Bigram, example
+
+# Token 0 is followed by 0, 1 or 2 with 1/2, 1/4, 1/4; and so on.
+TABLE = [[1 / 2, 1 / 4, 1 / 4], [1 / 8, 3 / 4, 1 / 8], [1 / 4, 1 / 4, 1 / 2]]
+# 1/2, 1/2, 1/2 and 1/8: 3 ln 2 over 3 tokens, and 3 ln 2 over 1
+LONG, SHORT = example([0], [0, 0, 0]), example([0, 0, 1], [0])
+
+
+@pytest.mark.parametrize(
+    ("examples", "value"),
+    [
+        ([LONG], log(2)),
+        ([SHORT], 3 * log(2)),
+        ([LONG, SHORT], 6 / 4 * log(2)),  # a mean of the two means would be 2 ln 2
+        ([example([], [0, 1, 2])], (2 + 3) / 2 * log(2)),  # the first token has nothing before it
+        ([example([0, 1], [2, 0, 1])], (3 + 2 + 2) / 3 * log(2)),
+    ],
+    ids=["long", "short", "both", "no-prompt", "three-rows-of-the-table"],
+)
+@pytest.mark.parametrize("batch_size", [1, 2, 7])
+def test_the_loss_is_the_mean_over_tokens(examples, value, batch_size):
+    assert held_out_loss(Bigram(TABLE), examples, batch_size) == pytest.approx(value, rel=1e-6)
+
+
+@pytest.mark.parametrize("vocabulary", [2, 10, 1000])
+def test_a_model_that_knows_nothing_has_the_logarithm_of_its_vocabulary(vocabulary):
+    uniform = Bigram([[1 / vocabulary] * vocabulary] * vocabulary)
+    rows = [example([0], [1, 1]), example([1, 1, 1], [0, 0, 0, 0, 1])]
+    assert held_out_loss(uniform, rows, batch_size=2) == pytest.approx(log(vocabulary), rel=1e-6)
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tiny_folder):
+    return AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32)
+
+
+ROWS = [
+    example(range(10, 10 + asked), range(50, 50 + said))
+    for asked, said in [(1, 1), (3, 200), (150, 2), (2, 9), (60, 60), (5, 5), (190, 1), (20, 90)]
+]
+
+
+def test_the_loss_of_a_real_model_does_not_move_with_the_batch_size(tiny_model):
+    one, two, seven = (held_out_loss(tiny_model, ROWS, batch_size) for batch_size in (1, 2, 7))
+    assert two == pytest.approx(one, rel=1e-6)
+    assert seven == pytest.approx(one, rel=1e-6)
+    assert one == pytest.approx(log(259), abs=0.1)  # random weights know next to nothing
+
+
+def test_the_loss_is_that_of_transformers_on_a_row_by_itself(tiny_model):
+    row = ROWS[3]
+    theirs = tiny_model(torch.tensor([row.input_ids]), labels=torch.tensor([row.labels])).loss.item()
+    assert held_out_loss(tiny_model, [row], batch_size=1) == pytest.approx(theirs, rel=1e-6)
+
+
+# The training state -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_dropout_and_gradients_are_off_and_the_training_state_is_back_afterwards(training):
+    model = Bigram(TABLE).train(training)
+    held_out_loss(model, [LONG, SHORT], batch_size=1)
+    assert model.trained_while_called == [(False, False), (False, False)]
+    assert (model.training, torch.is_grad_enabled()) == (training, True)
+
+
+def test_the_training_state_is_back_after_an_error_too():
+    model = Bigram(TABLE).train()
+    with pytest.raises(KeyboardInterrupt), evaluating(model):
+        raise KeyboardInterrupt
+    assert (model.training, torch.is_grad_enabled()) == (True, True)
+
+
+# Batches ------------------------------------------------------------------------------------------
+
+
+def test_short_rows_come_first_and_are_padded_on_the_right():
+    rows = [example([1, 1, 1], [2]), example([3], [4]), example([5, 5], [6])]
+    made = [[part.tolist() for part in batch] for batch in batches(rows, 2, vocabulary=7, device="cpu")]
+    x = IGNORED
+    assert made == [
+        [[[3, 4, 0], [5, 5, 6]], [[1, 1, 0], [1, 1, 1]], [[x, 4, x], [x, x, 6]]],
+        [[[1, 1, 1, 2]], [[1, 1, 1, 1]], [[x, x, x, 2]]],
+    ]
+
+
+def test_a_batch_is_smaller_where_its_logits_would_not_fit(monkeypatch):
+    # 4 bytes a logit and 3 logits a token: 12 tokens fit
+    monkeypatch.setattr(loss, "LOGIT_BYTES", 4 * 3 * 12)
+    model = Bigram(TABLE)
+    rows = [example([0], [0] * said) for said in (3, 3, 3, 3, 5, 5, 5, 19)]
+    assert held_out_loss(model, rows, batch_size=100) == pytest.approx(log(2), rel=1e-6)
+    # 3 x 4 tokens fit, 2 x 6 do, and the row of 20 is measured by itself
+    assert model.widths == [(3, 4), (2, 6), (2, 6), (1, 20)]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 30), min_size=1), st.integers(1, 9))
+def test_every_row_is_in_one_batch(lengths, batch_size):
+    rows = [example([length], [0] * length) for length in lengths]
+    made = [(ids, mask) for ids, mask, _ in batches(rows, batch_size, vocabulary=3, device="cpu")]
+    assert max(len(ids) for ids, _ in made) <= batch_size
+    seen = [
+        (row[0], sum(kept))
+        for ids, mask in made
+        for row, kept in zip(ids.tolist(), mask.tolist(), strict=True)
+    ]
+    assert seen == sorted((length, length + 1) for length in lengths)

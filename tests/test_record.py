@@ -1,0 +1,86 @@
+"""A folder that is whole, or is no result."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sft_research.config import ConfigError, compose
+from sft_research.record import Folder
+from tests.runs import TINY, Done, train
+
+SECRET = "hf_thisIsASecretOfTests"
+
+
+def folder_of(runs_dir: Path, *overrides: str) -> Folder:
+    return Folder(compose([f"runs_dir={runs_dir}", *overrides]))
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = folder_of(tmp_path)
+    with folder.open():
+        folder.write_json("result.json", {"loss": 1.0})
+
+        def no_rename(*_: object) -> None:
+            raise OSError("disk full")
+
+        monkeypatch.setattr(os, "replace", no_rename)
+        with pytest.raises(OSError, match="disk full"):
+            folder.write_json("result.json", {"loss": 2.0})
+        monkeypatch.undo()
+    assert json.loads((folder / "result.json").read_text()) == {"loss": 1.0}
+
+
+def test_a_folder_that_another_process_writes_is_refused(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "seed=3")
+    (tmp_path / "default").mkdir()
+    with (tmp_path / "default" / ".seed=3.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match=r"is being written by another process"), folder.open():
+            pass
+    assert not folder.path.exists()
+
+
+def test_a_result_of_another_configuration_is_not_ours(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    folder.path.mkdir(parents=True)
+    (folder / "result.json").write_text('{"id": "of an older conf/"}')
+    assert folder.finished() is None
+
+
+def test_interrupted_and_failed_are_told_apart(tmp_path: Path) -> None:
+    for error, status in ((KeyboardInterrupt(), "interrupted"), (ValueError("no"), "failed")):
+        folder = folder_of(tmp_path)
+        with pytest.raises(type(error)), folder.open():
+            raise error
+        assert json.loads((folder / "failure.json").read_text())["status"] == status
+
+
+def test_secrets_reach_no_file_of_a_run(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("MY_DATABASE=postgres-of-tests\n")
+    overrides = [
+        "tracking.mode=offline",
+        f"tracking.tags=[{SECRET}]",
+        f"dataset_format.system=a {SECRET} b postgres-of-tests",
+    ]
+    keys = {"HF_TOKEN": SECRET, "WANDB_API_KEY": "local-0123456789abcdef"}
+    done = train([*TINY, *overrides, "training.max_steps=1"], tmp_path, **keys)
+    assert done.status == 0, done.out + done.err
+    said = done.out + done.err
+    found = [str(file) for file in tmp_path.rglob("*") if file.is_file() and file.name != ".env"]
+    assert len(found) > 12
+    for secret in (SECRET, "postgres-of-tests", "local-0123456789abcdef"):
+        assert not [name for name in found if secret in name or secret.encode() in Path(name).read_bytes()]
+        assert secret not in said
+
+
+def test_the_environment_is_recorded(trained: Callable[..., Done]) -> None:
+    environment = json.loads((trained("tracking=none").folder / "environment.json").read_text())
+    assert environment["packages"]["trl"] == "1.14.2"
+    assert environment["command"][1:3] == ["-m", "sft_research.train"]
+    assert len(environment["dataset_fingerprint"]) == 16

@@ -1,0 +1,133 @@
+"""What the trackers recorded, read back with their own readers."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sft_research.tracking import About, Wandb, recording, wandb_key_is_configured
+from tests.runs import Done
+
+# A seed a tracker: who watches is no part of a run's identity, so the same run would only be reported.
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's offline file, as `wandb leet inspect` reads them."""
+    file = next(folder.glob("wandb/offline-run-*/run-*.wandb"))
+    command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(file)]
+    read = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in read.stdout.splitlines()]
+
+
+def of_kind(found: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [record[kind] for record in found if record["type"] == kind]
+
+
+def test_wandb_holds_what_metrics_jsonl_holds(trained: Callable[..., Done]) -> None:
+    run = trained("tracking=wandb", "seed=1")
+    merged: dict[int, dict[str, float]] = {}
+    for row in run.metrics:
+        merged.setdefault(int(row["step"]), {}).update(row)
+    history = of_kind(records(run.folder), "history")
+    assert [item["item"]["_step"] for item in history] == sorted(merged)
+    for item in history:
+        mine = merged[item["item"]["_step"]]
+        theirs = {key: value for key, value in item["item"].items() if not key.startswith("_")}
+        assert set(theirs) == set(mine) - {"step", "seconds"}
+        assert all(math.isclose(theirs[key], mine[key], rel_tol=1e-9) for key in theirs)
+
+
+def test_wandb_knows_the_name_group_config_and_x_axis(trained: Callable[..., Done]) -> None:
+    run = trained("tracking=wandb", "seed=1")
+    found = records(run.folder)
+    about = of_kind(found, "run")[0]
+    assert (about["display_name"], about["run_group"], about["project"]) == (
+        run.folder.name[:128],
+        "default",
+        "sft_research",
+    )
+    assert about["config"]["update"]["lora"]["r"] == 16
+    axes = {m["glob_name"]: m["step_metric"] for m in of_kind(found, "metric") if "glob_name" in m}
+    assert axes == {"train/*": "loss_tokens", "eval/*": "loss_tokens", "lora/*": "loss_tokens"}
+    assert of_kind(found, "exit")[0].get("exit_code", 0) == 0
+
+
+def test_each_training_step_is_recorded_once_with_the_standard_keys(trained: Callable[..., Done]) -> None:
+    run = trained("tracking=wandb", "seed=1")
+    steps = [row for row in run.metrics if "train/loss" in row]
+    assert [row["step"] for row in steps] == [1, 2, 3, 4, 5, 6]
+    assert set(steps[0]) == {
+        "step",
+        "loss_tokens",
+        "tokens",
+        "seconds",
+        "train/loss",
+        "train/learning_rate",
+        "train/grad_norm",
+        "train/entropy",
+        "train/token_accuracy",
+        "train/tokens_per_second",
+        "lora/scale",
+    }
+
+
+def test_wandb_is_told_of_a_failure(tmp_path: Path) -> None:
+    about = About("a run", "a group", tmp_path, {"lora": {"r": 8}})
+    with pytest.raises(ZeroDivisionError), recording(Wandb("sft_research", mode="offline"), about) as tracker:
+        tracker.log({"train/loss": 1 / 0}, 1)
+    assert of_kind(records(tmp_path), "exit")[0]["exit_code"] == 1
+
+
+def test_offline_says_how_to_sync(trained: Callable[..., Done]) -> None:
+    run = trained("tracking=wandb", "seed=1")
+    folder = next(run.folder.glob("wandb/offline-run-*"))
+    assert f"wandb sync {folder.relative_to(run.folder.parents[2])}" in run.out
+
+
+def test_tensorboard_holds_the_losses(trained: Callable[..., Done]) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = trained("tracking=tensorboard", "seed=2")
+    events = EventAccumulator(str(run.folder / "tensorboard")).Reload()
+    recorded = [(event.step, event.value) for event in events.Scalars("train/loss")]
+    assert [step for step, _ in recorded] == [1, 2, 3, 4, 5, 6]
+    assert [value for _, value in recorded] == pytest.approx(run.series("train/loss"), rel=1e-6)
+
+
+def test_trackio_holds_the_losses(
+    tmp_path_factory: pytest.TempPathFactory, trained: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path_factory.mktemp("trackio")
+    monkeypatch.setenv("TRACKIO_DIR", str(place))
+    run = trained("tracking=trackio", "backend=transformers", "seed=3")
+    import sqlite3
+
+    with sqlite3.connect(place / "sft_research.db") as database:
+        rows = [json.loads(row[0]) for row in database.execute("select metrics from metrics order by step")]
+    assert [row["train/loss"] for row in rows if "train/loss" in row] == run.series("train/loss")
+
+
+@pytest.mark.parametrize(
+    ("key", "line", "configured"),
+    [
+        ("", "", False),
+        ("a-key", "", True),
+        ("", "machine api.wandb.ai login user password x", True),
+        ("", "machine example.org login user password x", False),
+    ],
+)
+def test_a_key_is_found_in_the_environment_or_in_netrc(
+    key: str, line: str, configured: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    (tmp_path / ".netrc").write_text(f"{line}\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    assert wandb_key_is_configured() is configured
