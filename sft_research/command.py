@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sft_research import secrets
 from sft_research.config import CONF_DIR, ConfigError, Run, without_hydra
-from sft_research.explain import explain
+from sft_research.explain import NULL_OPTION, explain
 
 if TYPE_CHECKING:
     from sft_research.result import Result
@@ -67,7 +67,7 @@ def ending() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
-        if "Config group override must be" in str(error):  # `packing=null`
+        if NULL_OPTION in str(error):
             _exit(CONFIG_ERROR, explain(error, sys.argv[1:]))
         _exit(FAILED, f"{type(error).__name__}: {error}\nThe traceback is in the run's train.log.")
 

@@ -77,15 +77,16 @@ def thinking_needs_tags(cfg: DictConfig) -> Iterator[str]:
     if "think_tags" in cfg.dataset_format and cfg.dataset_format.think_tags is None:
         yield (
             f"dataset_format=thinking, but {_select(cfg, 'model.name')} has no think tags. "
-            "Fix: model.think_tags=['<think>','</think>'] to train them as text, or dataset_format=instruction"
+            "Fix: \"model.think_tags=['<think>','</think>']\" to train them as text, or dataset_format=instruction"
         )
 
 
 def evaluation_needs_held_out_rows(cfg: DictConfig) -> Iterator[str]:
     if _select(cfg, "dataset.held_out") in (0, 0.0) and cfg.training.get("eval_strategy", "no") != "no":
+        some = 0.05 if "path" in cfg.dataset else 64  # a share of rows that are there, or a number to make
         yield (
             "dataset.held_out=0 leaves nothing to evaluate on, but training.eval_strategy="
-            f"{cfg.training.eval_strategy}. Fix: training.eval_strategy=no, or dataset.held_out=0.05"
+            f"{cfg.training.eval_strategy}. Fix: training.eval_strategy=no, or dataset.held_out={some}"
         )
 
 

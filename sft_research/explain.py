@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -15,6 +16,7 @@ from sft_research.config import CONF_DIR, ROOT, ConfigError, compose
 from sft_research.ranges import TRAINING_IS_SET_BY
 from sft_research.signature import Parameter, UnknownTarget, parameters
 
+NULL_OPTION = "Config group override must be"  # Hydra's ValueError for `packing=null`
 # `model=Qwen/Qwen3-4B`: a name of the hub, or a folder, where an option is asked for.
 NAMES = {"model": "model.name", "dataset": "dataset=hub dataset.path"}
 
@@ -23,8 +25,10 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
     """One message for a person; Hydra's own words, without its frames, where we know no better ones."""
     if isinstance(error, ConfigError):
         return str(error)
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error.override)
     text = str(error)
-    if "Config group override must be" in text:
+    if NULL_OPTION in text:
         return _no_option(arguments)
     if found := re.search(r"Could not (?:override|delete) (?:from config\. )?'?([\w.]+)'?", text):
         return _unknown_key(found[1], arguments)
@@ -37,6 +41,15 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
     if isinstance(cause, OmegaConfBaseException) and str(cause).splitlines()[0] not in lines:
         lines.append(str(cause).splitlines()[0])
     return f"The configuration cannot be composed: {' '.join(lines)}"
+
+
+def _unreadable(override: str) -> str:
+    """`model.name=~/mine`: Hydra's grammar has a meaning for many characters, and no word for what it misses."""
+    key, has_value, value = override.partition("=")
+    if not has_value:
+        return f"{override} is no override. Fix: {key}=VALUE, such as lora.r=8"
+    quoted = value.replace('"', '\\"')
+    return f"{override}: Hydra cannot read this value. If it is text, Fix: {key}='\"{quoted}\"'"
 
 
 def _unknown_key(key: str, arguments: Sequence[str]) -> str:

@@ -109,4 +109,8 @@ def _ask(kind: str, key: str, name: str) -> Iterator[str]:
         else:
             yield f"{key}={name}: the hub at {endpoint} answers {error.code} {error.reason}. {local}"
     except (OSError, ValueError, http.client.HTTPException) as error:
-        yield f"{key}={name} is needed, but the hub at {endpoint} cannot be reached ({error}). {local}"
+        yield f"{key}={name} is needed, but the hub at {endpoint} cannot be reached ({_reason(error)}). {local}"
+
+
+def _reason(error: Exception) -> object:
+    return error.reason if isinstance(error, urllib.error.URLError) else error

@@ -1,6 +1,7 @@
 """`metrics.jsonl`: every logged value, keyed by step and by loss tokens seen; and the progress bar.
 
-{"step": 3, "loss_tokens": 512, "tokens": 1490, "seconds": 21.4, "train/loss": 1.93, ...}
+{"step": 3, "loss_tokens": 512, "tokens": 1490, "seconds": 21.4, "time": 1795318447.1, ...}
+`seconds` are those of training steps alone; `time` is the clock when the line was written.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ class Metrics(TrainerCallback):
     def record(self, values: dict[str, float], step: int) -> None:
         """One line; values logged twice at a step (training, then evaluation) are two lines."""
         counts = {"loss_tokens": int(self.trainer.loss_tokens), "tokens": int(self.trainer.tokens)}
-        row = {"step": step, **counts, "seconds": round(self.seconds, 3), **values}
+        seconds = {"seconds": round(self.seconds, 3), "time": time.time()}
+        row = {"step": step, **counts, **seconds, **values}
         with self._file.open("a") as file:
             file.write(json.dumps(row) + "\n")
         self._tracker.log({**values, **counts}, step)

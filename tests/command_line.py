@@ -1,4 +1,4 @@
-"""The command line as a person meets it: a fresh process, in which importing torch or transformers is fatal."""
+"""The command line as a person meets it, in a fresh process in which importing torch or transformers is fatal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+
+from omegaconf import DictConfig
+
+from sft_research.config import compose
 
 # Python runs a `sitecustomize` it finds on its path before anything else. Looking for torch stays
 # allowed, since its signatures are read; running it raises what no `except Exception` catches.
@@ -47,10 +52,11 @@ def python(arguments: Sequence[str], cwd: Path, **environment: str) -> subproces
     guard = cwd / ".guard"
     guard.mkdir(exist_ok=True)
     (guard / "sitecustomize.py").write_text(GUARD)
+    path = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(guard)} | environment,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(guard), *path])} | environment,
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -60,6 +66,12 @@ def python(arguments: Sequence[str], cwd: Path, **environment: str) -> subproces
 def train(arguments: Sequence[str], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """`python -m sft_research.train` in `cwd` under the guard."""
     return python(["-m", "sft_research.train", *arguments], cwd, **environment)
+
+
+@cache
+def composed(*overrides: str) -> DictConfig:
+    """A run's config, composed once however many tests read it; one that changes it takes a copy."""
+    return compose(overrides).cfg
 
 
 def fixed(overrides: Sequence[str], *fix: str) -> list[str]:

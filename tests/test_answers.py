@@ -127,8 +127,8 @@ def ids(text, tokenizer):
         ("ask<think>\n", "1\n</think>\n\n2", "<think>\n1\n</think>\n\n2", "3", "<think>\n3"),
         ("ask\n", "<think>\n1\n</think>\n\n2", "<think>\n1\n</think>\n\n2", "<think>\n3", "<think>\n3"),
         ("ask\n", "2", "2", "3", "3"),
-        # ChatML names the role in the prompt, which opens no answer that is that word.
-        ("<|im_start|>assistant\n", "assistant", "assistant", "assistant", "assistant"),
+        # Gemma's template ends with the name of the role, which opens no answer that is that word.
+        ("<|im_start|>model\n", "model", "model", "model", "model"),
     ],
     ids=["opened", "not-opened", "no-thought", "role"],
 )

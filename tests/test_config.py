@@ -85,6 +85,11 @@ def test_a_secret_that_was_typed_is_not_in_the_name(monkeypatch: pytest.MonkeyPa
     assert "hf_thisIsASecret" not in name("model.name=hf_thisIsASecret")
 
 
+@pytest.fixture(scope="module")
+def default() -> Run:
+    return compose()
+
+
 # The id --------------------------------------------------------------------------------------------
 
 
@@ -104,8 +109,10 @@ def test_a_secret_that_was_typed_is_not_in_the_name(monkeypatch: pytest.MonkeyPa
         ("+training.neftune_noise_alpha=5", False),
     ],
 )
-def test_the_id_changes_with_what_decides_the_result_and_with_nothing_else(override: str, same: bool) -> None:
-    assert (compose([override]).id == compose().id) is same
+def test_the_id_changes_with_what_decides_the_result_and_with_nothing_else(
+    override: str, same: bool, default: Run
+) -> None:
+    assert (compose([override]).id == default.id) is same
 
 
 def test_the_id_is_of_values_not_of_the_way_they_were_typed() -> None:
@@ -130,9 +137,11 @@ def test_the_resolved_config_is_plain_and_without_hydra() -> None:
     assert json.loads(json.dumps(resolved)) == resolved
 
 
-def test_a_key_that_is_not_there_cannot_be_read() -> None:
+def test_a_key_that_is_not_there_can_neither_be_read_nor_set(default: Run) -> None:
     with pytest.raises(ConfigAttributeError):
-        _ = compose().cfg.lorra
+        _ = default.cfg.lorra
+    with pytest.raises(ConfigAttributeError):
+        default.cfg.lorra = 1
 
 
 @pytest.mark.parametrize("folder", ["options", "my options", "a,b=[c] d'e"])

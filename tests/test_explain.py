@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from sft_research.explain import explain
 from tests.command_line import fixed
 
 
+@cache
 def refusal(*arguments: str) -> str:
     """What a person reads who typed these arguments."""
     with pytest.raises((HydraException, ValueError)) as caught:
@@ -130,6 +133,28 @@ def test_the_fix_makes_it_compose(arguments: list[str], fix: list[str]) -> None:
     message = refusal(*arguments)
     assert f"Fix: {' '.join(fix)}".replace("=0.1", "=") in message
     compose(fixed(arguments, *fix))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("lora", "lora is no override. Fix: lora=VALUE, such as lora.r=8"),
+        ("lora.r=[8", "lora.r=[8: Hydra cannot read this value. If it is text, Fix: lora.r='\"[8\"'"),
+        (
+            "model.name=~/my models/(1)",
+            "model.name=~/my models/(1): Hydra cannot read this value. "
+            "If it is text, Fix: model.name='\"~/my models/(1)\"'",
+        ),
+    ],
+)
+def test_what_hydra_cannot_read_is_quoted_for_it(override: str, message: str) -> None:
+    assert refusal(override) == message
+
+
+def test_quoted_for_hydra_and_the_shell_a_value_is_what_was_typed() -> None:
+    typed = '~/my models/(1) "a, b"'
+    (pasted,) = shlex.split(refusal(f"model.name={typed}").partition("Fix: ")[2])
+    assert compose([pasted]).cfg.model.name == typed
 
 
 def test_our_own_refusals_pass_as_they_are() -> None:

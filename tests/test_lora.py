@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sft_research.config import ConfigError, build, compose
+from sft_research.config import ConfigError, build
 from sft_research.lora import FullFineTuning, Lora, effective_alpha
+from tests.command_line import composed
 
 LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "lm_head"}
 
@@ -140,13 +141,11 @@ def test_targets_the_model_has_are_accepted() -> None:
     [("default", 1.0), ("attention", 1.0), ("rslora", 4.0), ("dora", 1.0), ("opt", 1.0)],  # r = alpha = 16
 )
 def test_the_option_has_this_scale(option: str, scale: float) -> None:
-    assert build(compose([f"lora={option}"]).cfg.lora).scale == scale
+    assert build(composed(f"lora={option}").lora).scale == scale
 
 
 def test_the_options_differ_in_what_their_names_say() -> None:
-    built = {
-        name: build(compose([f"lora={name}"]).cfg.lora) for name in ("default", "attention", "dora", "none")
-    }
+    built = {name: build(composed(f"lora={name}").lora) for name in ("default", "attention", "dora", "none")}
     assert set(built["default"].target_modules) == LINEAR - {"lm_head"}
     assert built["attention"].target_modules == ["q_proj", "k_proj", "v_proj", "o_proj"]
     assert (built["default"].use_dora, built["dora"].use_dora) == (False, True)

@@ -9,9 +9,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sft_research import tiny
 
 
-@pytest.fixture(scope="session")
-def tokenizer(tiny_folder):
-    return AutoTokenizer.from_pretrained(tiny_folder)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The folder as it is made today; the one in the user's cache may be of an earlier day."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("HF_HOME", str(tmp_path_factory.mktemp("hf")))
+        return tiny.folder()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(made):
+    return AutoTokenizer.from_pretrained(made)
 
 
 @pytest.fixture
@@ -24,26 +32,29 @@ def weights(folder):
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).state_dict()
 
 
-def test_it_has_two_layers_of_width_64_and_107_200_weights(tiny_folder):
+def test_it_has_two_layers_of_width_64_and_107_200_weights(made):
     # two embeddings 259 x 64, and two layers of q and o (64 x 64 each), k and v (64 x 32 each), three
     # 64 x 128 and two norms, and one norm at the end
     layer = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128 + 2 * 64
     assert 2 * 259 * 64 + 2 * layer + 64 == 107_200
-    model = AutoModelForCausalLM.from_pretrained(tiny_folder)
+    model = AutoModelForCausalLM.from_pretrained(made)
     assert sum(weight.numel() for weight in model.parameters()) == 107_200
     assert (model.config.num_hidden_layers, model.config.max_position_embeddings) == (2, 2048)
 
 
-def test_it_is_made_once_alike_for_everyone_and_without_a_change_to_the_random_state(cache, tiny_folder):
+def test_the_folder_in_the_users_cache_is_the_one_that_would_be_made_today(made, tiny_folder):
+    now, then = weights(made), weights(tiny_folder)
+    assert now.keys() == then.keys()
+    assert [name for name in now if not torch.equal(now[name], then[name])] == []
+    assert (made / "tokenizer.json").read_text() == (tiny_folder / "tokenizer.json").read_text()
+
+
+def test_it_is_made_once_and_without_a_change_to_the_random_state(cache, monkeypatch):
     torch.manual_seed(1)
     folder = tiny.folder()
     assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(1)))
-    (folder / "mine").touch()
-    assert (tiny.folder() / "mine").is_file()
-    assert [path.name for path in cache.iterdir()] == ["tiny-llama-1"]
-    made, known = weights(folder), weights(tiny_folder)
-    assert made.keys() == known.keys()
-    assert [name for name in made if not torch.equal(made[name], known[name])] == []
+    monkeypatch.delattr(tiny, "_make")
+    assert tiny.folder() == folder == cache / "tiny-llama-1"
 
 
 def test_of_two_runs_at_once_the_slower_takes_the_folder_of_the_faster(cache, monkeypatch):

@@ -40,7 +40,7 @@ def test_wandb_holds_what_metrics_jsonl_holds(trained: Callable[..., Done]) -> N
     for item in history:
         mine = merged[item["item"]["_step"]]
         theirs = {key: value for key, value in item["item"].items() if not key.startswith("_")}
-        assert set(theirs) == set(mine) - {"step", "seconds"}
+        assert set(theirs) == set(mine) - {"step", "seconds", "time"}
         assert all(math.isclose(theirs[key], mine[key], rel_tol=1e-9) for key in theirs)
 
 
@@ -68,6 +68,7 @@ def test_each_training_step_is_recorded_once_with_the_standard_keys(trained: Cal
         "loss_tokens",
         "tokens",
         "seconds",
+        "time",
         "train/loss",
         "train/learning_rate",
         "train/grad_norm",

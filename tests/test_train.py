@@ -159,7 +159,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 adapter = {str(done.folder / "adapter")!r}
 tokenizer = AutoTokenizer.from_pretrained(adapter)
-trained = [v for k, v in load_file(adapter + "/adapter_model.safetensors").items() if "token_adapter" in k]
+trained = [v for k, v in load_file(adapter + "/adapter_model.safetensors").items() if "trainable_tokens_delta" in k]
 print(tokenizer.eos_token, [tuple(v.shape) for v in trained])
 """
-    assert python(code, tmp_path).strip() == "<|im_end|> [(2, 64)]"
+    assert python(code, tmp_path).strip() == "<|im_end|> [(2, 64), (2, 64)]"  # embeddings and head
