@@ -129,8 +129,8 @@ def test_qwen3_thinking_trains_from_a_local_folder(qwen3_folder: Path, tmp_path:
             f"model.name={qwen3_folder}",
             "model.load_in_4bit=false",
             "tracking=none",
-        ]
-        + own,
+            *own,
+        ],
         tmp_path,
     )
     assert done.status == 0, done.out + done.err
