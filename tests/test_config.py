@@ -101,7 +101,7 @@ def default() -> Run:
         ("tracking=none", True),
         ("tracking.project=other", True),
         ("lora.r=16", True),  # what it is already
-        ("experiments=demo", True),  # a name for the default run
+        ("experiments=demo", False),
         ("lora.r=8", False),
         ("seed=1", False),
         ("evaluation.questions=0", False),
