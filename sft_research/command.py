@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sft_research import secrets
 from sft_research.config import CONF_DIR, ConfigError, Run, without_hydra
 from sft_research.explain import NULL_OPTION, explain
+from sft_research.launcher import GridFailed
 
 if TYPE_CHECKING:
     from sft_research.result import Result
@@ -61,6 +62,8 @@ def ending() -> Iterator[None]:
         yield
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         _exit(CONFIG_ERROR, explain(error, sys.argv[1:]))
+    except GridFailed as error:
+        _exit(FAILED, str(error))
     except KeyboardInterrupt:
         _exit(INTERRUPTED, "Interrupted. The same command starts the run again.")
     except BrokenPipeError:  # `--help | head`

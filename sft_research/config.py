@@ -21,6 +21,12 @@ CONF_DIR = ROOT / "conf"
 
 # Lets conf/train.yaml find experiments/ whatever directory the run is started from.
 OmegaConf.register_new_resolver("repo_root", lambda: str(ROOT), replace=True)
+# For --help, which leaves out the groups that Hydra keeps for itself and those outside conf/.
+OmegaConf.register_new_resolver(
+    "options_in",
+    lambda folder: ", ".join(sorted(f.stem for f in (ROOT / folder).glob("*.yaml"))),
+    replace=True,
+)
 
 # They say where a run is and who watches it; they do not change its numbers or its name.
 NOT_IDENTITY = ("runs_dir", "rerun", "tracking")
@@ -42,7 +48,9 @@ class Run:
     def name(self) -> str:
         """A folder name that says what was overridden: `lora.r=32,optimizer.lr=0.001`, or `default`."""
         dropped = (*NOT_IDENTITY, "experiments", "hydra")
-        kept = sorted(o for o in self.overrides if re.split(r"[.=/@]", o.lstrip("+~"))[0] not in dropped)
+        kept = sorted(
+            _plain(o) for o in self.overrides if re.split(r"[.=/@]", o.lstrip("+~"))[0] not in dropped
+        )
         text = secrets.redact(",".join(kept)) or "default"
         clean = re.sub(r"[^\w.,=+-]+", "_", text)
         if clean == text and len(text) <= 120:
@@ -65,6 +73,17 @@ class Run:
         plain = OmegaConf.to_container(self.cfg, resolve=True)
         assert isinstance(plain, dict)
         return {str(key): value for key, value in plain.items()}
+
+
+def _plain(override: str) -> str:
+    """`lr=1e-2` and `lr=0.01`, as a grid writes it, are one run."""
+    key, equals, value = override.partition("=")
+    for number in (int, float):
+        try:
+            return f"{key}{equals}{number(value)}"
+        except ValueError:
+            continue
+    return override
 
 
 def build(node: Any, **more: Any) -> Any:

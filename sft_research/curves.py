@@ -21,6 +21,7 @@ def draw(metrics: Path, out: Path, title: str) -> None:
     """A PNG of 1,500 x 450 pixels: loss, learning rate and gradient norm, each over loss tokens."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, MaxNLocator
 
     rows = [json.loads(line) for line in metrics.read_text().splitlines()]
     figure = Figure(figsize=(10, 3), dpi=150, layout="constrained")
@@ -35,6 +36,8 @@ def draw(metrics: Path, out: Path, title: str) -> None:
         axes.set_title(label, fontsize=8, loc="left", color="#333")
         axes.set_xlabel("loss tokens seen", fontsize=8, color=GREY)
         axes.tick_params(labelsize=7, colors=GREY)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 12k
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_ylim(bottom=0)
         if len(series) > 1 and axes.lines:

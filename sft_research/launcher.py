@@ -6,6 +6,7 @@ that is run again skips what is finished.
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
@@ -36,7 +37,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a point's process ended; `tail` is the end of what it said."""
+    """How a point's process ended; `tail` is the end of what it said to standard error."""
 
     status: int
     tail: str
@@ -120,32 +121,46 @@ def launch_ray(points: list[Point], address: str | None, cpus: float, gpus: floa
 
 def run_point(command: Sequence[str]) -> Ended:
     """Run one point's command to its end, wherever this is called."""
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    return Ended(done.returncode, done.stdout[-2000:])
+    done = subprocess.run(command, capture_output=True, text=True)
+    return Ended(done.returncode, done.stderr[-2000:])
 
 
 def _returns(points: list[Point], ended: list[Ended]) -> list[JobReturn]:
     """Hydra's answer a point: its held-out loss. Raises GridFailed, after all have ended, naming each failure."""
+    causes = [_cause(point, end) for point, end in zip(points, ended, strict=True)]
     failed = [
-        f"  {' '.join(point.overrides)}: {end.tail.strip().splitlines()[-1] if end.tail.strip() else end.status}"
-        for point, end in zip(points, ended, strict=True)
-        if end.status
+        f"  {' '.join(point.overrides)}: {cause}"
+        for point, cause in zip(points, causes, strict=True)
+        if cause
     ]
     if failed:
         raise GridFailed(f"{len(failed)} of {len(points)} runs failed\n" + "\n".join(failed))
-    losses = [result.read(point.folder / "result.json").after.loss for point in points]
     return [
-        JobReturn(overrides=point.overrides, status=JobStatus.COMPLETED, _return_value=loss)
-        for point, loss in zip(points, losses, strict=True)
+        JobReturn(overrides=point.overrides, status=JobStatus.COMPLETED, _return_value=_loss(point))
+        for point in points
     ]
 
 
+def _cause(point: Point, end: Ended) -> str:
+    """Why a run failed, in one line; empty where it did not."""
+    if end.status == 0:
+        return "" if (point.folder / "result.json").is_file() else "ended without a result"
+    failure = point.folder / "failure.json"
+    if end.status == 1 and failure.is_file():
+        found = json.loads(failure.read_text())
+        return f"{found['error']}: {found['message']}; {failure}"
+    lines = end.tail.strip().splitlines()
+    return lines[-1] if lines else f"ended with status {end.status}"
+
+
+def _loss(point: Point) -> float | None:
+    return result.read(point.folder / "result.json").after.loss
+
+
 def _say(number: int, points: list[Point], point: Point, end: Ended) -> None:
-    if end.status:
-        outcome = f"failed with status {end.status}"
-    else:
-        loss = result.read(point.folder / "result.json").after.loss
-        outcome = "done" if loss is None else f"held-out loss {loss:.4f}"
+    cause = _cause(point, end)
+    loss = None if cause else _loss(point)
+    outcome = "failed" if cause else "done" if loss is None else f"held-out loss {loss:.4f}"
     log.info("%s", f"[{number}/{len(points)}] {' '.join(point.overrides)}  {outcome}  {point.folder}")
 
 

@@ -106,3 +106,20 @@ class Metrics(TrainerCallback):
 
     def series(self, key: str) -> list[float]:
         return [row[key] for row in self.rows if key in row]
+
+    def totals(self) -> dict[str, Any]:
+        """What the training steps add up to: the fields of a Result that the trainer knows."""
+        losses = self.series("train/loss")
+        trained = [p.numel() for p in self.trainer.model.parameters() if p.requires_grad]
+        tokens = int(self.trainer.tokens)
+        return {
+            "loss_first": losses[0],
+            "loss_last": losses[-1],
+            "steps": self.trainer.state.global_step,
+            "tokens": tokens,
+            "loss_tokens": int(self.trainer.loss_tokens),
+            "tokens_per_second": tokens / self.seconds if self.seconds else 0.0,
+            "train_seconds": self.seconds,
+            "trainable_parameters": sum(trained),
+            "lora_scale": self._constant.get("lora/scale"),
+        }

@@ -66,10 +66,6 @@ def result_of(
     seconds: float,
 ) -> Result:
     """Put together what the parts of a finished run know."""
-    losses = metrics.series("train/loss")
-    scale = metrics.series("lora/scale")
-    trainer = metrics.trainer
-    tokens = int(trainer.tokens)
     return Result(
         id=run.id,
         experiment=run.experiment,
@@ -78,23 +74,15 @@ def result_of(
         command=secrets.redact(shlex.join(["python", "-m", "sft_research.train", *run.overrides])),
         model=run.cfg.model.name,
         backend=run.cfg.backend["_target_"].rpartition(".")[2].lower(),
-        loss_first=losses[0],
-        loss_last=losses[-1],
         before=before,
         after=after,
-        steps=trainer.state.global_step,
         rows=len(data.train.examples),
         rows_truncated=data.train.truncated,
         rows_dropped=data.train.dropped,
         held_out_rows=len(data.held_out.examples),
-        tokens=tokens,
-        loss_tokens=int(trainer.loss_tokens),
-        tokens_per_second=tokens / metrics.seconds if metrics.seconds else 0.0,
-        train_seconds=metrics.seconds,
         seconds=seconds,
         peak_memory_gib=hardware.peak_memory_gib(),
-        trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
-        lora_scale=scale[0] if scale else None,
         weights=str(weights),
         curves=curves,
+        **metrics.totals(),
     )

@@ -50,16 +50,21 @@ class Done:
 
 def train(overrides: Sequence[str], cwd: Path, flags: Sequence[str] = (), **environment: str) -> Done:
     """`python -m sft_research.train` in `cwd`, with runs/ below it."""
-    done = subprocess.run(
-        [sys.executable, "-m", "sft_research.train", *flags, *overrides],
+    done = started([*flags, *overrides], cwd, **environment)
+    folder = cwd / compose([o for o in overrides if not o.startswith("-")]).folder
+    return Done(done.returncode, done.stdout, done.stderr, folder)
+
+
+def started(arguments: Sequence[str], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The same for any command line, a grid's too."""
+    return subprocess.run(
+        [sys.executable, "-m", "sft_research.train", *arguments],
         cwd=cwd,
         env=os.environ | environment,
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
     )
-    folder = cwd / compose([o for o in overrides if not o.startswith("-")]).folder
-    return Done(done.returncode, done.stdout, done.stderr, folder)
 
 
 def python(code: str, cwd: Path, **environment: str) -> str:

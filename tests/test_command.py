@@ -89,6 +89,7 @@ def test_help_lists_every_group_with_its_options_and_imports_no_torch(tmp_path: 
     for line in (
         "python -m sft_research.train -m lora.r=8,16,32",
         "packing: bfd, bfd_split, none, wrapped",
+        "experiments: demo, lora_rank\nhydra/launcher: local, ray, slurm\n",
     ):
         assert line in done.stdout
 

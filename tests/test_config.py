@@ -31,6 +31,7 @@ def name(*overrides: str) -> str:
         ([], "default"),
         (["lora.r=32"], "lora.r=32"),
         (["optimizer.lr=0.001", "lora.r=32"], "lora.r=32,optimizer.lr=0.001"),
+        (["optimizer.lr=1e-3", "seed=007"], "optimizer.lr=0.001,seed=7"),  # as a grid writes them
         (["+training.seed=1", "lora=dora"], "+training.seed=1,lora=dora"),
         (["runs_dir=/data", "rerun=true", "tracking=none", "tracking.tags=[a]"], "default"),
         (["experiments=demo", "hydra/launcher=slurm", "hydra.launcher.gpus=2", "seed=1"], "seed=1"),

@@ -1,0 +1,63 @@
+"""What a person sees, and what goes to train.log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from sft_research.console import captured, speaking
+
+log = logging.getLogger("sft_research.test")
+
+
+def test_our_messages_reach_the_terminal_only_while_we_speak(capsys: pytest.CaptureFixture[str]) -> None:
+    log.info("before")
+    with speaking() as stream:
+        log.info("now")
+        stream.write("bar\n")
+    log.info("after")
+    assert capsys.readouterr().out == "now\nbar\n"
+
+
+def test_what_libraries_say_goes_to_the_file_and_not_to_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with captured(tmp_path / "train.log"):
+        print("printed")
+        print("complained", file=sys.stderr)
+        logging.getLogger("library").warning("logged")
+        warnings.warn("warned", UserWarning, stacklevel=1)
+    logging.getLogger("library").warning("later")
+    lines = (tmp_path / "train.log").read_text().splitlines()
+    assert lines[:2] == ["printed", "complained"]
+    assert lines[2].endswith(" library WARNING logged")
+    assert "UserWarning: warned" in lines[3]
+    assert "later" not in (tmp_path / "train.log").read_text()
+    assert capsys.readouterr().out == ""
+
+
+def test_our_messages_reach_both_while_a_run_is_captured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with speaking(), captured(tmp_path / "train.log"):
+        log.info("both")
+    assert capsys.readouterr().out == "both\n"
+    assert (tmp_path / "train.log").read_text().endswith(" sft_research.test INFO both\n")
+
+
+def test_the_file_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_thisIsASecret")
+    with captured(tmp_path / "train.log"):
+        print("token hf_thisIsASecret")
+    assert (tmp_path / "train.log").read_text() == "token ***\n"
+
+
+def test_a_second_capture_goes_on_where_the_first_ended(tmp_path: Path) -> None:
+    for word in ("one", "two"):
+        with captured(tmp_path / "train.log"):
+            print(word)
+    assert (tmp_path / "train.log").read_text() == "one\ntwo\n"

@@ -1,0 +1,50 @@
+"""`environment.json` names the code, the machine and the data of a run."""
+
+from __future__ import annotations
+
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from sft_research import environment
+
+
+def git(folder: Path, *words: str) -> str:
+    who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    done = subprocess.run(["git", "-C", folder, *who, *words], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_versions_command_and_data_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.orig_argv", ["/somewhere/python", "-m", "sft_research.train", "seed=1"])
+    found = environment.describe("0123456789abcdef")
+    assert found["command"] == ["python", "-m", "sft_research.train", "seed=1"]
+    assert found["dataset_fingerprint"] == "0123456789abcdef"
+    assert found["packages"]["torch"] == metadata.version("torch")
+    assert "a_package_that_is_not_here" not in found["packages"]
+    assert (found["cpu_threads"] > 0, found["working_folder"]) == (True, str(Path.cwd()))
+
+
+def test_a_package_that_is_absent_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "PACKAGES", ("torch", "no-such-package"))
+    assert list(environment.describe("")["packages"]) == ["torch"]
+
+
+def test_the_commit_comes_with_what_is_not_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    git(tmp_path, "init")
+    (tmp_path / "code.py").write_text("lr = 1\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "first")
+    commit = git(tmp_path, "rev-parse", "HEAD")
+    assert environment.describe("")["git"] == {"commit": commit, "diff": ""}
+    (tmp_path / "code.py").write_text("lr = 2\n")
+    changed = environment.describe("")["git"]["diff"]
+    assert changed.endswith("@@ -1 +1 @@\n-lr = 1\n+lr = 2")
+
+
+def test_code_outside_a_checkout_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    assert environment.describe("")["git"] is None

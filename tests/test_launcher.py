@@ -1,0 +1,149 @@
+"""A grid is one process a run, and names every run that failed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from hydra.core.utils import JobStatus
+
+from sft_research.config import ConfigError, compose
+from sft_research.launcher import Ended, GridFailed, Point, launch_local, points_of, run_point
+from sft_research.result import Result
+from tests.command_line import train as guarded
+from tests.runs import TINY, started
+
+
+def grid_config(*overrides: str, config_dir: str | None = None) -> object:
+    """The driver's config of a grid, Hydra's part included."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    from sft_research.config import CONF_DIR
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return hydra_compose("train", list(overrides), return_hydra_config=True)
+
+
+def point(folder: Path, code: str, *overrides: str) -> Point:
+    return Point(overrides, folder, (sys.executable, "-c", code))
+
+
+def writing(folder: Path, loss: float) -> str:
+    """A program that leaves the result of a run with this held-out loss, as train would."""
+    scores = {"loss": loss, "questions": 0, "exact_match": None, "form": None}
+    names = dict.fromkeys(field.name for field in fields(Result))
+    text = json.dumps(names | {"before": scores, "after": scores})
+    return f"import pathlib; f = pathlib.Path({str(folder)!r}); f.mkdir(); (f / 'result.json').write_text({text!r})"
+
+
+def test_a_point_is_the_command_a_person_would_type() -> None:
+    points = points_of([["lora.r=8", "seed=1"], ["lora.r=16", "seed=1"]], grid_config())
+    assert [p.command[1:] for p in points] == [
+        ("-m", "sft_research.train", "lora.r=8", "seed=1", "hydra.mode=RUN"),
+        ("-m", "sft_research.train", "lora.r=16", "seed=1", "hydra.mode=RUN"),
+    ]
+    assert [p.folder for p in points] == [
+        Path("runs/default/lora.r=8,seed=1"),
+        Path("runs/default/lora.r=16,seed=1"),
+    ]
+
+
+def test_an_experiment_goes_with_each_of_its_points() -> None:
+    (only,) = points_of([["seed=1"]], grid_config("experiments=demo"))
+    assert only.command[3:] == ("experiments=demo", "seed=1", "hydra.mode=RUN")
+    assert only.folder == Path("runs/demo/seed=1")
+
+
+def test_a_repeated_value_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"two points of this grid have the same overrides"):
+        points_of([["seed=1"], ["seed=1"]], grid_config())
+
+
+def test_a_point_says_how_it_ended() -> None:
+    ended = run_point([sys.executable, "-c", "import sys; print('a'); sys.exit('last words')"])
+    assert ended == Ended(1, "last words\n")
+
+
+def test_a_finished_grid_returns_each_held_out_loss_in_the_order_of_its_points(tmp_path: Path) -> None:
+    slow = "import time; time.sleep(0.5); "
+    points = [
+        point(tmp_path / "a", slow + writing(tmp_path / "a", 0.5), "r=8"),
+        point(tmp_path / "b", writing(tmp_path / "b", 0.25), "r=16"),
+    ]
+    returned = launch_local(points, n=2)
+    assert [job.return_value for job in returned] == [0.5, 0.25]
+    assert [job.overrides for job in returned] == [("r=8",), ("r=16",)]
+    assert {job.status for job in returned} == {JobStatus.COMPLETED}
+
+
+def test_a_failed_run_is_named_with_its_cause_after_all_others_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    points = [
+        point(tmp_path / "a", "import sys; sys.exit('no such drawer')", "r=8"),
+        point(tmp_path / "b", writing(tmp_path / "b", 0.25), "r=16"),
+        point(tmp_path / "c", "import os; os._exit(7)", "r=32"),
+    ]
+    with pytest.raises(GridFailed) as failed:
+        launch_local(points, n=1)
+    assert str(failed.value) == "2 of 3 runs failed\n  r=8: no such drawer\n  r=32: ended with status 7"
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        f"[1/3] r=8  failed  {tmp_path / 'a'}",
+        f"[2/3] r=16  held-out loss 0.2500  {tmp_path / 'b'}",
+        f"[3/3] r=32  failed  {tmp_path / 'c'}",
+    ]
+
+
+def test_the_cause_of_a_failed_run_is_what_it_wrote_itself(tmp_path: Path) -> None:
+    failure = {"error": "RuntimeError", "message": "loss is nan at step 3"}
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "failure.json").write_text(json.dumps(failure))
+    broken = point(tmp_path / "a", "import sys; sys.exit(1)", "r=8")
+    refused = point(tmp_path / "a", "import sys; print('r=0. Fix: r=1', file=sys.stderr); sys.exit(2)", "r=0")
+    with pytest.raises(GridFailed) as failed:
+        launch_local([broken, refused], n=1)
+    assert str(failed.value).splitlines()[1:] == [
+        f"  r=8: RuntimeError: loss is nan at step 3; {tmp_path / 'a' / 'failure.json'}",
+        "  r=0: r=0. Fix: r=1",
+    ]
+
+
+def test_a_run_that_ends_well_without_a_result_is_a_failure(tmp_path: Path) -> None:
+    with pytest.raises(GridFailed, match=r"r=8: ended without a result"):
+        launch_local([point(tmp_path / "a", "print('')", "r=8")], n=1)
+
+
+def test_a_grid_really_trains_and_is_skipped_the_second_time(tmp_path: Path) -> None:
+    typed = [*TINY, "tracking=none", "training.max_steps=1", "lora.r=2,4"]
+    done = started(["-m", *typed], tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    folders = [tmp_path / compose([*typed[:-1], f"lora.r={r}"]).folder for r in (2, 4)]
+    ids = [json.loads((folder / "result.json").read_text())["trainable_parameters"] for folder in folders]
+    assert ids == [2 * 2 * 1024, 2 * 4 * 1024]  # two layers, r * (n + m) summed over seven modules
+    began = [(folder / "result.json").stat().st_mtime_ns for folder in folders]
+    again = guarded(["-m", *typed], tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert [(folder / "result.json").stat().st_mtime_ns for folder in folders] == began
+
+
+@pytest.mark.parametrize("launcher", ["slurm", "ray"])
+def test_a_launcher_without_its_library_says_what_to_install(
+    launcher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden: Sequence[str] = {"slurm": ["submitit"], "ray": ["ray"]}[launcher]
+    for name in hidden:
+        (tmp_path / f"{name}.py").write_text("raise ImportError('hidden by a test')\n")
+    done = guarded(["-m", "model=tiny", f"hydra/launcher={launcher}", "seed=1,2"], tmp_path)
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"hydra/launcher={launcher} needs {hidden[0]}. "
+        f'Fix: pip install -e ".[{launcher}]", or hydra/launcher=local\n',
+    )
