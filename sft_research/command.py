@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import sys
@@ -43,6 +44,7 @@ def command(train: Callable[[Run], Result]) -> None:
     sys.argv[1:] = _flags_first(sys.argv[1:])
     with ending():
         main()
+    gc.freeze()  # the process ends here: its last collections would only look through all modules
 
 
 def _flags_first(arguments: Sequence[str]) -> list[str]:

@@ -7,8 +7,11 @@ python -m sft_research.train -m lora.r=8,16,32        # a grid, one process a ru
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import IO
 
 from sft_research import environment, secrets
@@ -56,11 +59,12 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
 
     backend, model, adapter = build(cfg.backend), build(cfg.model), build(cfg.lora)
     log.info("%s\nLoading %s through %s ...", folder.path, model.name, type(backend).__name__)
-    backend.activate()  # Unsloth, before trl, transformers and peft
-    from transformers import set_seed
+    with uncollected():
+        backend.activate()  # Unsloth, before trl, transformers and peft
+        from transformers import set_seed
 
-    from sft_research.metrics import Metrics
-    from sft_research.training import build_trainer
+        from sft_research.metrics import Metrics
+        from sft_research.training import build_trainer
 
     set_seed(cfg.seed)  # before the model: TRL's own seed comes after LoRA's weights are drawn
     model.require_positions()
@@ -85,6 +89,17 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
         folder.save(weights, tokenizer, before.answers, after.answers)
         seconds = time.perf_counter() - started
         return folder.finish(run, data, metrics, before.scores, after.scores, tracker.where(), seconds)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without garbage collection: torch and trl make a million objects that live to the end, and looking
+    through them again and again is a tenth of their import."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 if __name__ == "__main__":
