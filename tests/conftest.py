@@ -6,7 +6,11 @@ import os
 
 # Before any library reads them: no hub, no accelerator, one thread pool a process.
 os.environ.update(
-    HF_HUB_OFFLINE="1", UNSLOTH_DISABLE_STATISTICS="1", TOKENIZERS_PARALLELISM="false", WANDB_SILENT="true"
+    HF_HUB_OFFLINE="1",
+    UNSLOTH_DISABLE_STATISTICS="1",
+    TOKENIZERS_PARALLELISM="false",
+    WANDB_SILENT="true",
+    OMP_NUM_THREADS="1",  # as many tests as cores run at once
 )
 for name in ("WANDB_API_KEY", "HF_TOKEN"):
     os.environ.pop(name, None)
