@@ -69,14 +69,20 @@ def points_of(job_overrides: Iterable[Sequence[str]], config: DictConfig) -> lis
 
 
 def launch_local(points: list[Point], n: int) -> list[JobReturn]:
-    """At most `n` processes at a time on this machine."""
+    """At most `n` processes at a time on this machine; Ctrl-C, which each of them gets, starts no more."""
+    if n < 1:
+        raise ConfigError(f"hydra.launcher.n={n} starts no run. Fix: hydra.launcher.n=1")
     with speaking(), ThreadPoolExecutor(n) as pool:
         waiting = {pool.submit(run_point, point.command): i for i, point in enumerate(points)}
         ended = {}
-        for future in as_completed(waiting):
-            index = waiting[future]
-            ended[index] = future.result()
-            _say(len(ended), points, points[index], ended[index])
+        try:
+            for future in as_completed(waiting):
+                index = waiting[future]
+                ended[index] = future.result()
+                _say(len(ended), points, points[index], ended[index])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # leaving the block alone would run them all
+            raise
     return _returns(points, [ended[i] for i in range(len(points))])
 
 
@@ -84,10 +90,9 @@ def launch_slurm(points: list[Point], folder: Path, parameters: dict[str, Any]) 
     """One job of a Slurm array a point, through submitit."""
     submitit = _library("submitit", "slurm")
     try:
-        executor = submitit.SlurmExecutor(folder=folder)
+        executor = submitit.AutoExecutor(folder=folder, cluster="slurm")
     except RuntimeError as error:
         raise ConfigError(f"{error}. Fix: hydra/launcher=local, or run this where sbatch is") from error
-    executor = submitit.AutoExecutor(folder=folder, cluster="slurm")
     executor.update_parameters(name="sft_research", **parameters)
     jobs = executor.map_array(run_point, [point.command for point in points])
     ended = []
