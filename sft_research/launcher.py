@@ -19,7 +19,7 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
-from sft_research import result
+from sft_research import result, secrets
 from sft_research.config import ConfigError, compose
 from sft_research.console import speaking
 
@@ -33,6 +33,10 @@ class Point:
     overrides: tuple[str, ...]
     folder: Path
     command: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        return secrets.redact(" ".join(self.overrides))
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,13 @@ def points_of(job_overrides: Iterable[Sequence[str]], config: DictConfig) -> lis
             "two points of this grid have the same overrides. Fix: leave out the repeated value"
         )
     return points
+
+
+def redact_what_hydra_wrote(config: DictConfig) -> None:
+    """Strike secrets out of multirun.yaml, in which Hydra keeps what was typed, before the first run."""
+    file = Path(config.hydra.sweep.dir) / "multirun.yaml"
+    if file.is_file():
+        file.write_text(secrets.redact(file.read_text()))
 
 
 def launch_local(points: list[Point], n: int) -> list[JobReturn]:
@@ -133,11 +144,7 @@ def run_point(command: Sequence[str]) -> Ended:
 def _returns(points: list[Point], ended: list[Ended]) -> list[JobReturn]:
     """Hydra's answer a point: its held-out loss. Raises GridFailed, after all have ended, naming each failure."""
     causes = [_cause(point, end) for point, end in zip(points, ended, strict=True)]
-    failed = [
-        f"  {' '.join(point.overrides)}: {cause}"
-        for point, cause in zip(points, causes, strict=True)
-        if cause
-    ]
+    failed = [f"  {point.title}: {cause}" for point, cause in zip(points, causes, strict=True) if cause]
     if failed:
         raise GridFailed(f"{len(failed)} of {len(points)} runs failed\n" + "\n".join(failed))
     return [
@@ -166,7 +173,7 @@ def _say(number: int, points: list[Point], point: Point, end: Ended) -> None:
     cause = _cause(point, end)
     loss = None if cause else _loss(point)
     outcome = "failed" if cause else "done" if loss is None else f"held-out loss {loss:.4f}"
-    log.info("%s", f"[{number}/{len(points)}] {' '.join(point.overrides)}  {outcome}  {point.folder}")
+    log.info("%s", f"[{number}/{len(points)}] {point.title}  {outcome}  {point.folder}")
 
 
 def _library(name: str, extra: str) -> Any:

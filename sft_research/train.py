@@ -38,7 +38,6 @@ def train(run: Run) -> Result:
 
     Raises ConfigError, before anything heavy is imported, for what cannot work.
     """
-    secrets.load()
     check(run.cfg)
     folder = Folder(run)
     with speaking() as console:

@@ -138,6 +138,19 @@ def test_a_grid_really_trains_and_is_skipped_the_second_time(tmp_path: Path) -> 
     assert [(folder / "result.json").stat().st_mtime_ns for folder in folders] == began
 
 
+def test_a_key_that_was_typed_is_in_no_file_of_a_grid_and_not_on_the_screen(tmp_path: Path) -> None:
+    """Known from `.env` alone: the grid and its runs must agree on the folder's name all the same."""
+    (tmp_path / ".env").write_text("MY_TOKEN=swordfish\n")
+    typed = ["training.max_steps=1", "tracking=none", "dataset_format.system=swordfish", "seed=1"]
+    done = started(["-m", *TINY, *typed], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "dataset_format.system=***" in done.stdout
+    assert "dataset_format.system=***" in (tmp_path / "runs" / "multirun.yaml").read_text()
+    files = [file for file in tmp_path.rglob("*") if file.is_file() and file.name != ".env"]
+    assert [file for file in files if b"swordfish" in file.read_bytes()] == []
+    assert "swordfish" not in done.stdout + done.stderr
+
+
 GRID = """
 import sys
 from pathlib import Path
