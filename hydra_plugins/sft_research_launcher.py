@@ -11,7 +11,14 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from sft_research.launcher import Point, launch_local, launch_ray, launch_slurm, points_of
+from sft_research.launcher import (
+    Point,
+    launch_local,
+    launch_ray,
+    launch_slurm,
+    points_of,
+    redact_what_hydra_wrote,
+)
 
 
 class _Launcher(Launcher):
@@ -21,8 +28,8 @@ class _Launcher(Launcher):
         self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        points = points_of(job_overrides, self.config)
-        return self._launch(points)
+        redact_what_hydra_wrote(self.config)
+        return self._launch(points_of(job_overrides, self.config))
 
     def _launch(self, points: list[Point]) -> list[JobReturn]:
         raise NotImplementedError

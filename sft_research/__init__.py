@@ -23,7 +23,9 @@ def run(overrides: Sequence[str] = (), config_dir: str | None = None) -> Result:
     `config_dir` is a folder with config options of your own, as `--config-dir` takes. Raises
     `sft_research.config.ConfigError` for a configuration that cannot be run.
     """
+    from sft_research import secrets
     from sft_research.config import compose
     from sft_research.train import train
 
+    secrets.load()
     return train(compose(overrides, config_dir))

@@ -40,6 +40,7 @@ def command(train: Callable[[Run], Result]) -> None:
         with ending():
             return train(run).after.loss
 
+    secrets.load()  # before anything is named or written
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them its way
     sys.argv[1:] = _flags_first(sys.argv[1:])
     with ending():

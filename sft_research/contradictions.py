@@ -82,11 +82,17 @@ def thinking_needs_tags(cfg: DictConfig) -> Iterator[str]:
 
 
 def evaluation_needs_held_out_rows(cfg: DictConfig) -> Iterator[str]:
-    if _select(cfg, "dataset.held_out") in (0, 0.0) and cfg.training.get("eval_strategy", "no") != "no":
+    wanted = {
+        "training.eval_strategy": (cfg.training.get("eval_strategy", "no"), "no"),
+        "evaluation.questions": (_select(cfg, "evaluation.questions"), 0),
+    }
+    asked = {key: (value, off) for key, (value, off) in wanted.items() if value != off}
+    if _select(cfg, "dataset.held_out") in (0, 0.0) and asked:
         some = 0.05 if "path" in cfg.dataset else 64  # a share of rows that are there, or a number to make
         yield (
-            "dataset.held_out=0 leaves nothing to evaluate on, but training.eval_strategy="
-            f"{cfg.training.eval_strategy}. Fix: training.eval_strategy=no, or dataset.held_out={some}"
+            "dataset.held_out=0 leaves nothing to evaluate on, but "
+            f"{' and '.join(f'{key}={value}' for key, (value, _) in asked.items())}. "
+            f"Fix: {' '.join(f'{key}={off}' for key, (_, off) in asked.items())}, or dataset.held_out={some}"
         )
 
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import glob
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,20 @@ class Rows:
                 digest.update(json.dumps(row, sort_keys=True, default=str).encode())
             digest.update(b"|")
         return digest.hexdigest()[:16]
+
+    def require(self, evaluated: bool) -> None:
+        """Raise ConfigError where there is nothing to train on, or nothing that is to be `evaluated` on."""
+        if self.train and (self.held_out or not evaluated):
+            return
+        some = [*islice(self.train, 1000), *islice(self.held_out, 1000)]
+        share = next((s for s in (0.05, 0.2, 0.5) if all(hold_out(some, s))), None)
+        fixes = [f"dataset.held_out={share}"] if share else ["a dataset of more rows"]
+        if self.train:
+            fixes.append("training.eval_strategy=no evaluation.questions=0")
+        raise ConfigError(
+            f"the dataset gives {len(self.train)} training and {len(self.held_out)} held-out rows: nothing to "
+            f"{'evaluate' if self.train else 'train'} on. Fix: {', or '.join(fixes)}"
+        )
 
 
 @dataclass(frozen=True)

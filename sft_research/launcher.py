@@ -19,7 +19,7 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
-from sft_research import result
+from sft_research import result, secrets
 from sft_research.config import ConfigError, compose
 from sft_research.console import speaking
 
@@ -33,6 +33,10 @@ class Point:
     overrides: tuple[str, ...]
     folder: Path
     command: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        return secrets.redact(" ".join(self.overrides))
 
 
 @dataclass(frozen=True)
@@ -68,15 +72,28 @@ def points_of(job_overrides: Iterable[Sequence[str]], config: DictConfig) -> lis
     return points
 
 
+def redact_what_hydra_wrote(config: DictConfig) -> None:
+    """Strike secrets out of multirun.yaml, in which Hydra keeps what was typed, before the first run."""
+    file = Path(config.hydra.sweep.dir) / "multirun.yaml"
+    if file.is_file():
+        file.write_text(secrets.redact(file.read_text()))
+
+
 def launch_local(points: list[Point], n: int) -> list[JobReturn]:
-    """At most `n` processes at a time on this machine."""
+    """At most `n` processes at a time on this machine; Ctrl-C, which each of them gets, starts no more."""
+    if n < 1:
+        raise ConfigError(f"hydra.launcher.n={n} starts no run. Fix: hydra.launcher.n=1")
     with speaking(), ThreadPoolExecutor(n) as pool:
         waiting = {pool.submit(run_point, point.command): i for i, point in enumerate(points)}
         ended = {}
-        for future in as_completed(waiting):
-            index = waiting[future]
-            ended[index] = future.result()
-            _say(len(ended), points, points[index], ended[index])
+        try:
+            for future in as_completed(waiting):
+                index = waiting[future]
+                ended[index] = future.result()
+                _say(len(ended), points, points[index], ended[index])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # leaving the block alone would run them all
+            raise
     return _returns(points, [ended[i] for i in range(len(points))])
 
 
@@ -84,10 +101,9 @@ def launch_slurm(points: list[Point], folder: Path, parameters: dict[str, Any]) 
     """One job of a Slurm array a point, through submitit."""
     submitit = _library("submitit", "slurm")
     try:
-        executor = submitit.SlurmExecutor(folder=folder)
+        executor = submitit.AutoExecutor(folder=folder, cluster="slurm")
     except RuntimeError as error:
         raise ConfigError(f"{error}. Fix: hydra/launcher=local, or run this where sbatch is") from error
-    executor = submitit.AutoExecutor(folder=folder, cluster="slurm")
     executor.update_parameters(name="sft_research", **parameters)
     jobs = executor.map_array(run_point, [point.command for point in points])
     ended = []
@@ -128,11 +144,7 @@ def run_point(command: Sequence[str]) -> Ended:
 def _returns(points: list[Point], ended: list[Ended]) -> list[JobReturn]:
     """Hydra's answer a point: its held-out loss. Raises GridFailed, after all have ended, naming each failure."""
     causes = [_cause(point, end) for point, end in zip(points, ended, strict=True)]
-    failed = [
-        f"  {' '.join(point.overrides)}: {cause}"
-        for point, cause in zip(points, causes, strict=True)
-        if cause
-    ]
+    failed = [f"  {point.title}: {cause}" for point, cause in zip(points, causes, strict=True) if cause]
     if failed:
         raise GridFailed(f"{len(failed)} of {len(points)} runs failed\n" + "\n".join(failed))
     return [
@@ -161,7 +173,7 @@ def _say(number: int, points: list[Point], point: Point, end: Ended) -> None:
     cause = _cause(point, end)
     loss = None if cause else _loss(point)
     outcome = "failed" if cause else "done" if loss is None else f"held-out loss {loss:.4f}"
-    log.info("%s", f"[{number}/{len(points)}] {' '.join(point.overrides)}  {outcome}  {point.folder}")
+    log.info("%s", f"[{number}/{len(points)}] {point.title}  {outcome}  {point.folder}")
 
 
 def _library(name: str, extra: str) -> Any:

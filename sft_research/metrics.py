@@ -58,7 +58,9 @@ class Metrics(TrainerCallback):
         self.record(values, self.trainer.state.global_step)
 
     def held_out_loss_now(self) -> float | None:
-        """The held-out loss at the present step, where it has been measured."""
+        """The held-out loss of the present weights, where it has been measured."""
+        if self.trainer.args.load_best_model_at_end:
+            return None  # once trained, the weights are those of an earlier step
         step = self.trainer.state.global_step
         return next(
             (row["eval/loss"] for row in self.rows if row["step"] == step and "eval/loss" in row), None
@@ -104,17 +106,13 @@ class Metrics(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._bar.close()
 
-    def series(self, key: str) -> list[float]:
-        return [row[key] for row in self.rows if key in row]
-
     def totals(self) -> dict[str, Any]:
         """What the training steps add up to: the fields of a Result that the trainer knows."""
-        losses = self.series("train/loss")
         trained = [p.numel() for p in self.trainer.model.parameters() if p.requires_grad]
         tokens = int(self.trainer.tokens)
         return {
-            "loss_first": losses[0],
-            "loss_last": losses[-1],
+            "loss_first": float(self.trainer.loss_first),
+            "loss_last": float(self.trainer.loss_last),
             "steps": self.trainer.state.global_step,
             "tokens": tokens,
             "loss_tokens": int(self.trainer.loss_tokens),

@@ -1,4 +1,4 @@
-"""Keys reach the libraries through the environment, and nothing else: no file, log or tracker."""
+"""Keys reach the libraries through the environment, and are struck out of what we write, log and track."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import IO, Any
 from dotenv import dotenv_values, find_dotenv, load_dotenv
 
 NAMES = re.compile(r"TOKEN|API_?KEY|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
+# A password in an address, and what the keys of well-known services begin with.
+LOOKS = re.compile(r"://[^/\s:]*:[^/\s]+@|^(hf_|sk-|gh[oprsu]_|github_pat_|glpat-|xox[abp]-|AKIA|wandb_v1_)")
 SHORTEST = 6  # characters; a shorter value would be struck out of ordinary words
 
 _from_file: set[str] = set()
@@ -18,7 +20,8 @@ def load() -> None:
     """Read `.env` of the working folder or one above it; what the environment has already wins."""
     file = find_dotenv(usecwd=True)
     if file:
-        _from_file.update(value for value in dotenv_values(file).values() if value)
+        found = {name: value for name, value in dotenv_values(file).items() if value}
+        _from_file.update(v for name, v in found.items() if NAMES.search(name) or LOOKS.search(v))
         load_dotenv(file)
 
 
@@ -41,7 +44,7 @@ def _values() -> list[str]:
 
 
 class Redacted:
-    """A text stream that never passes a secret on."""
+    """A text stream that strikes secrets out of what is written to it; `fileno` is the file beneath."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream

@@ -14,11 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
+from omegaconf import DictConfig
+
 from sft_research import environment, secrets
 from sft_research.check import check
 from sft_research.command import command
 from sft_research.config import Run, build
 from sft_research.console import speaking
+from sft_research.dataset import Rows
 from sft_research.evaluate import Judge
 from sft_research.lora import Lora
 from sft_research.record import Folder
@@ -35,7 +38,6 @@ def train(run: Run) -> Result:
 
     Raises ConfigError, before anything heavy is imported, for what cannot work.
     """
-    secrets.load()
     check(run.cfg)
     folder = Folder(run)
     with speaking() as console:
@@ -53,7 +55,7 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
     """rows -> model -> evaluate -> train -> evaluate -> record, the cheapest step first."""
     started = time.perf_counter()
     cfg = run.cfg
-    rows, to_example = build(cfg.dataset).load(), build(cfg.dataset_format)
+    rows, to_example = rows_of(cfg), build(cfg.dataset_format)
     train_rows = formatted(rows.train, to_example, "training")
     held_out_rows = formatted(rows.held_out, to_example, "held-out")
 
@@ -89,6 +91,13 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
         folder.save(weights, tokenizer, before.answers, after.answers)
         seconds = time.perf_counter() - started
         return folder.finish(run, data, metrics, before.scores, after.scores, tracker.where(), seconds)
+
+
+def rows_of(cfg: DictConfig) -> Rows:
+    """The rows that the dataset gives; raises ConfigError where they are not enough for what is asked."""
+    rows: Rows = build(cfg.dataset).load()
+    rows.require(evaluated=cfg.training.get("eval_strategy", "no") != "no" or cfg.evaluation.questions > 0)
+    return rows
 
 
 @contextmanager

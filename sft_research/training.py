@@ -31,12 +31,25 @@ class Trainer(SFTTrainer):
         # Counted on the device: no step waits for a number.
         self.tokens = torch.zeros((), dtype=torch.long, device=self.args.device)
         self.loss_tokens = torch.zeros((), dtype=torch.long, device=self.args.device)
+        # Of the first step and of the latest, however seldom a loss is logged.
+        self.loss_first = self.loss_last = torch.zeros((), device=self.args.device)
+        self._loss_step = -1
 
     def training_step(self, model: Any, inputs: dict[str, Any], *rest: Any, **named: Any) -> Any:
         real = inputs["attention_mask"].sum() if "attention_mask" in inputs else inputs["input_ids"].numel()
         self.tokens += real
         self.loss_tokens += (inputs["labels"][..., 1:] != IGNORED).sum()
-        return super().training_step(model, inputs, *rest, **named)
+        loss = super().training_step(model, inputs, *rest, **named)
+        self._keep(loss)
+        return loss
+
+    def _keep(self, loss: torch.Tensor) -> None:
+        """The loss of a step is the sum over its batches, each divided by the step's tokens already."""
+        step = self.state.global_step
+        self.loss_last = loss if step != self._loss_step else self.loss_last + loss
+        self._loss_step = step
+        if step == 0:
+            self.loss_first = self.loss_last
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         metrics = {"eval_loss": held_out_loss(self.model, self.held_out, self.eval_batch_size)}

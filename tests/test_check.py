@@ -37,7 +37,11 @@ REFUSED = [
     ),
     ("lora.alpha=nan", "lora.alpha=nan is neither a number above 0 nor a policy.", "lora.alpha=16"),
     ("lora.alpha=3x", "lora.alpha='3x' is neither a number above 0 nor a policy.", "lora.alpha=2r"),
-    ("dataset.held_out=0", "dataset.held_out=0 leaves nothing to evaluate on", "training.eval_strategy=no"),
+    (
+        "dataset.held_out=0",
+        "dataset.held_out=0 leaves nothing to evaluate on",
+        "training.eval_strategy=no evaluation.questions=0",
+    ),
     ("dataset.held_out=0", "dataset.held_out=0 leaves nothing to evaluate on", "dataset.held_out=64"),
     ("model.load_in_4bit=true lora=none", "model.load_in_4bit=true with lora=none", "lora=default"),
     (
@@ -141,7 +145,7 @@ def test_the_message_is(overrides: list[str], message: str) -> None:
         ["lora.alpha=2r"],
         ["training.warmup_steps=10"],  # of whole epochs, whose steps nobody knows yet
         ["training.max_steps=10", "training.warmup_steps=10"],
-        ["dataset.held_out=0", "training.eval_strategy=no"],
+        ["dataset.held_out=0", "training.eval_strategy=no", "evaluation.questions=0"],
         ["dataset_format=text", "model.think_tags=null"],
     ],
     ids=" ".join,

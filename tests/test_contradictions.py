@@ -83,12 +83,19 @@ def said(rule: Rule, *overrides: str) -> list[str]:
         (
             evaluation_needs_held_out_rows,
             ["dataset.held_out=0"],
-            "dataset.held_out=0 leaves nothing to evaluate on, but training.eval_strategy=steps. "
-            "Fix: training.eval_strategy=no, or dataset.held_out=64",
+            "dataset.held_out=0 leaves nothing to evaluate on, but training.eval_strategy=steps and "
+            "evaluation.questions=48. "
+            "Fix: training.eval_strategy=no evaluation.questions=0, or dataset.held_out=64",
         ),
         (
             evaluation_needs_held_out_rows,
-            ["dataset=hub", "dataset.path=org/rows", "dataset.held_out=0.0"],
+            ["dataset.held_out=0", "training.eval_strategy=no"],
+            "dataset.held_out=0 leaves nothing to evaluate on, but evaluation.questions=48. "
+            "Fix: evaluation.questions=0, or dataset.held_out=64",
+        ),
+        (
+            evaluation_needs_held_out_rows,
+            ["dataset=hub", "dataset.path=org/rows", "dataset.held_out=0.0", "evaluation.questions=0"],
             "dataset.held_out=0 leaves nothing to evaluate on, but training.eval_strategy=steps. "
             "Fix: training.eval_strategy=no, or dataset.held_out=0.05",
         ),
@@ -122,7 +129,10 @@ def test_a_contradiction_is_said_with_its_numbers_and_its_fix(
         (bfloat16_needs_hardware, ["model.dtype=float32"]),
         (bfloat16_needs_hardware, ["model.dtype=auto"]),
         (thinking_needs_tags, ["model=opt_350m", "dataset_format=chat"]),
-        (evaluation_needs_held_out_rows, ["dataset.held_out=0", "training.eval_strategy=no"]),
+        (
+            evaluation_needs_held_out_rows,
+            ["dataset.held_out=0", "training.eval_strategy=no", "evaluation.questions=0"],
+        ),
         (evaluation_needs_held_out_rows, ["dataset=file", "dataset.held_out=rows.jsonl"]),
         (warm_up_fits_in_the_run, ["training.max_steps=5", "training.warmup_steps=5"]),
         (warm_up_fits_in_the_run, ["training.max_steps=-1", "training.warmup_steps=500"]),

@@ -246,6 +246,57 @@ def test_a_folder_that_cannot_be_read_is_named_with_the_reason(tmp_path, files, 
 # Fingerprint --------------------------------------------------------------------------------------
 
 
+SEVEN = [{"n": n} for n in range(7)]  # the smallest hash of one is 0.11: a share of 0.05 holds none out
+NO_EVALUATION = "training.eval_strategy=no evaluation.questions=0"
+
+
+@pytest.mark.parametrize(
+    ("train", "held_out", "evaluated", "message"),
+    [
+        (
+            SEVEN,
+            [],
+            True,
+            "the dataset gives 7 training and 0 held-out rows: nothing to evaluate on. "
+            f"Fix: dataset.held_out=0.2, or {NO_EVALUATION}",
+        ),
+        (
+            [],
+            SEVEN,
+            False,
+            "the dataset gives 0 training and 7 held-out rows: nothing to train on. Fix: dataset.held_out=0.2",
+        ),
+        (
+            SEVEN[:1],
+            [],
+            True,
+            "the dataset gives 1 training and 0 held-out rows: nothing to evaluate on. "
+            f"Fix: a dataset of more rows, or {NO_EVALUATION}",
+        ),
+        (
+            [],
+            [],
+            False,
+            "the dataset gives 0 training and 0 held-out rows: nothing to train on. Fix: a dataset of more rows",
+        ),
+    ],
+    ids=["no-held-out", "no-training", "one-row", "nothing"],
+)
+def test_a_side_without_rows_is_refused_with_a_share_that_gives_both_some(
+    train, held_out, evaluated, message
+):
+    with pytest.raises(ConfigError) as error:
+        Rows(train, held_out, checkable=False).require(evaluated)
+    assert str(error.value) == message
+    if share := re.search(r"held_out=(0\.\d+)", message):
+        assert all(hold_out(SEVEN, float(share[1])))
+
+
+def test_rows_are_enough_without_held_out_ones_where_nothing_is_evaluated():
+    Rows(SEVEN, [], checkable=False).require(evaluated=False)
+    Rows(SEVEN, SEVEN, checkable=False).require(evaluated=True)
+
+
 def test_the_fingerprint_is_the_first_half_of_a_sha256_of_the_rows_as_json():
     # printf '{"a": 1}|{"a": 2}|' | sha256sum
     assert Rows(numbered_a(1), numbered_a(2), checkable=False).fingerprint == "3e9d8b4a3cbee0b5"

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -12,7 +16,7 @@ import pytest
 from hydra.core.utils import JobStatus
 
 from sft_research.config import ConfigError, compose
-from sft_research.launcher import Ended, GridFailed, Point, launch_local, points_of, run_point
+from sft_research.launcher import Ended, GridFailed, Point, launch_local, launch_slurm, points_of, run_point
 from sft_research.result import Result
 from tests.command_line import train as guarded
 from tests.runs import TINY, started
@@ -132,6 +136,60 @@ def test_a_grid_really_trains_and_is_skipped_the_second_time(tmp_path: Path) -> 
     again = guarded(["-m", *typed], tmp_path)
     assert again.returncode == 0, again.stderr
     assert [(folder / "result.json").stat().st_mtime_ns for folder in folders] == began
+
+
+def test_a_key_that_was_typed_is_in_no_file_of_a_grid_and_not_on_the_screen(tmp_path: Path) -> None:
+    """Known from `.env` alone: the grid and its runs must agree on the folder's name all the same."""
+    (tmp_path / ".env").write_text("MY_TOKEN=swordfish\n")
+    typed = ["training.max_steps=1", "tracking=none", "dataset_format.system=swordfish", "seed=1"]
+    done = started(["-m", *TINY, *typed], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "dataset_format.system=***" in done.stdout
+    assert "dataset_format.system=***" in (tmp_path / "runs" / "multirun.yaml").read_text()
+    files = [file for file in tmp_path.rglob("*") if file.is_file() and file.name != ".env"]
+    assert [file for file in files if b"swordfish" in file.read_bytes()] == []
+    assert "swordfish" not in done.stdout + done.stderr
+
+
+GRID = """
+import sys
+from pathlib import Path
+from sft_research.command import ending
+from sft_research.launcher import Point, launch_local
+
+def point(name):
+    code = f"import pathlib, time; pathlib.Path({name!r}).touch(); time.sleep(60)"
+    return Point((name,), Path(name), (sys.executable, "-c", code))
+
+with ending():
+    launch_local([point(name) for name in "abcd"], n=2)
+"""
+
+
+def test_ctrl_c_stops_the_runs_that_go_on_and_starts_no_other(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", GRID], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as grid:
+        while not {"a", "b"} <= {file.name for file in tmp_path.iterdir()}:
+            time.sleep(0.05)
+        os.killpg(grid.pid, signal.SIGINT)  # what a terminal sends: to the grid and to its runs
+        _, said = grid.communicate(timeout=20)
+    assert (grid.returncode, said) == (130, "Interrupted. The same command starts the run again.\n")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_a_grid_that_would_start_no_run_is_refused(n: int, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        launch_local([point(tmp_path / "a", "", "r=8")], n)
+    assert str(refused.value) == f"hydra.launcher.n={n} starts no run. Fix: hydra.launcher.n=1"
+
+
+def test_slurm_is_refused_where_it_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"Could not detect \"srun\".* Fix: hydra/launcher=local, or run "):
+        launch_slurm([point(tmp_path / "a", "", "r=8")], tmp_path, {})
 
 
 @pytest.mark.parametrize("launcher", ["slurm", "ray"])

@@ -62,7 +62,7 @@ def test_interrupted_and_failed_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_secrets_reach_no_file_of_a_run(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text("MY_DATABASE=postgres-of-tests\n")
+    (tmp_path / ".env").write_text("MY_DATABASE_PASSWORD=postgres-of-tests\n")
     overrides = [
         "tracking.mode=offline",
         f"tracking.tags=[{SECRET}]",

@@ -49,11 +49,37 @@ def test_what_the_environment_has_already_wins_and_both_values_are_secret(
     assert redact(f"{HF} hf_fromTheFile") == "*** ***"
 
 
-def test_every_value_of_a_dotenv_is_secret_whatever_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "line",
+    [
+        "MY_DATABASE_PASSWORD=swordfish",
+        "MY_DATABASE='postgres://me:swordfish@host'",
+        "MINE=hf_swordfish",
+        "OTHER=sk-swordfish",
+    ],
+)
+def test_a_value_of_a_dotenv_is_secret_by_its_name_or_its_looks(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load(tmp_path, "MY_DATABASE='postgres://me:pw@host'\nEMPTY=\nFLAG=1\n", monkeypatch)
-    assert redact("to postgres://me:pw@host, 1 time") == "to ***, 1 time"
+    load(tmp_path, f"{line}\n", monkeypatch)
+    value = line.partition("=")[2].strip("'")
+    assert redact(f"to {value}, 1 time") == "to ***, 1 time"
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("WANDB_PROJECT=sft_research", "_target_: sft_research.lora.Lora"),
+        ("HF_ENDPOINT=https://huggingface.co:443", "https://huggingface.co:443/a/b@main"),
+        ("EMPTY=", "nothing"),
+        ("SOME_TOKEN=short", "in short"),
+    ],
+)
+def test_an_ordinary_value_of_a_dotenv_is_not_struck_out(
+    line: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(tmp_path, f"{line}\n", monkeypatch)
+    assert redact(text) == text
 
 
 def test_without_a_dotenv_nothing_changes(
@@ -102,7 +128,7 @@ def test_no_text_around_a_secret_saves_it(before: str, after: str) -> None:
     assert HF not in redact(before + HF + after)
 
 
-def test_the_stream_never_passes_a_secret_on() -> None:
+def test_the_stream_strikes_out_what_is_written_to_it() -> None:
     kept = io.StringIO()
     stream = Redacted(kept)
     print("logging in with", HF, {"key": WANDB}, file=stream)  # type: ignore[call-overload]

@@ -112,6 +112,19 @@ def test_a_failed_run_says_so_and_is_no_result(tmp_path: Path) -> None:
     assert "Traceback" in (done.folder / "train.log").read_text()
 
 
+@pytest.mark.parametrize("wanted", ["evaluation.questions=3", "training.eval_strategy=steps"])
+def test_a_share_that_holds_no_row_out_is_refused_where_one_is_asked_for(wanted: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"instruction": "a", "response": "b"}\n')
+    rows = ["dataset=file", "dataset.path=rows.jsonl", "dataset_format=instruction", "model=tiny"]
+    nothing = ["training.eval_strategy=no", "evaluation.questions=0", "tracking=none"]
+    key = wanted.partition("=")[0]
+    done = train([*rows, *(o for o in nothing if not o.startswith(key)), wanted], tmp_path)
+    assert (done.status, done.err.partition(":")[0]) == (
+        2,
+        "the dataset gives 1 training and 0 held-out rows",
+    )
+
+
 def test_run_from_python_returns_the_result_as_an_object(tmp_path: Path) -> None:
     overrides = [*TINY, "tracking=none", "backend=transformers", "lora.r=4", "training.max_steps=2"]
     code = f"from sft_research import run\nr = run({overrides!r})\nprint(r.steps, r.lora_scale, r.folder)"
