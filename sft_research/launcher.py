@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,13 @@ log = logging.getLogger("sft_research")
 
 @dataclass(frozen=True)
 class Point:
-    """One run of a grid: its overrides, its folder, and the command that makes it."""
+    """One run of a grid: its overrides, its folder, and the command that makes it in the grid's directory."""
 
     overrides: tuple[str, ...]
     folder: Path
     command: tuple[str, ...]
-
-    @property
-    def title(self) -> str:
-        return secrets.redact(" ".join(self.overrides))
+    label: str  # the overrides that tell it from the other points
+    cwd: str = field(default_factory=os.getcwd)  # a Ray worker starts elsewhere
 
 
 @dataclass(frozen=True)
@@ -58,13 +57,15 @@ def points_of(job_overrides: Iterable[Sequence[str]], config: DictConfig) -> lis
     )
     experiment = config.hydra.runtime.choices.get("experiments")
     points = []
-    for overrides in job_overrides:
+    grid = [tuple(overrides) for overrides in job_overrides]
+    for overrides in grid:
         typed = [f"experiments={experiment}", *overrides] if experiment else list(overrides)
         typed = list(dict.fromkeys(typed))
         run = compose(typed, config_dir)
         flags = ["--config-dir", config_dir] if config_dir else []
         command = (sys.executable, "-m", "sft_research.train", *flags, *typed, "hydra.mode=RUN")
-        points.append(Point(tuple(overrides), run.folder, command))
+        label = " ".join(o for o in overrides if len(grid) == 1 or any(o not in other for other in grid))
+        points.append(Point(overrides, run.folder, command, secrets.redact(label)))
     if len({point.folder for point in points}) < len(points):
         raise ConfigError(
             "two points of this grid have the same overrides. Fix: leave out the repeated value"
@@ -84,7 +85,7 @@ def launch_local(points: list[Point], n: int) -> list[JobReturn]:
     if n < 1:
         raise ConfigError(f"hydra.launcher.n={n} starts no run. Fix: hydra.launcher.n=1")
     with speaking(), ThreadPoolExecutor(n) as pool:
-        waiting = {pool.submit(run_point, point.command): i for i, point in enumerate(points)}
+        waiting = {pool.submit(run_point, point): i for i, point in enumerate(points)}
         ended = {}
         try:
             for future in as_completed(waiting):
@@ -105,7 +106,7 @@ def launch_slurm(points: list[Point], folder: Path, parameters: dict[str, Any]) 
     except RuntimeError as error:
         raise ConfigError(f"{error}. Fix: hydra/launcher=local, or run this where sbatch is") from error
     executor.update_parameters(name="sft_research", **parameters)
-    jobs = executor.map_array(run_point, [point.command for point in points])
+    jobs = executor.map_array(run_point, points)
     ended = []
     with speaking():
         for number, (point, job) in enumerate(zip(points, jobs, strict=True), start=1):
@@ -121,7 +122,7 @@ def launch_ray(points: list[Point], address: str | None, cpus: float, gpus: floa
     ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     try:
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(run_point)
-        futures = [task.remote(point.command) for point in points]
+        futures = [task.remote(point) for point in points]
         ended = []
         with speaking():
             for number, (point, future) in enumerate(zip(points, futures, strict=True), start=1):
@@ -135,16 +136,16 @@ def launch_ray(points: list[Point], address: str | None, cpus: float, gpus: floa
     return _returns(points, ended)
 
 
-def run_point(command: Sequence[str]) -> Ended:
+def run_point(point: Point) -> Ended:
     """Run one point's command to its end, wherever this is called."""
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(point.command, cwd=point.cwd, capture_output=True, text=True)
     return Ended(done.returncode, done.stderr[-2000:])
 
 
 def _returns(points: list[Point], ended: list[Ended]) -> list[JobReturn]:
     """Hydra's answer a point: its held-out loss. Raises GridFailed, after all have ended, naming each failure."""
     causes = [_cause(point, end) for point, end in zip(points, ended, strict=True)]
-    failed = [f"  {point.title}: {cause}" for point, cause in zip(points, causes, strict=True) if cause]
+    failed = [f"  {point.label}: {cause}" for point, cause in zip(points, causes, strict=True) if cause]
     if failed:
         raise GridFailed(f"{len(failed)} of {len(points)} runs failed\n" + "\n".join(failed))
     return [
@@ -173,7 +174,7 @@ def _say(number: int, points: list[Point], point: Point, end: Ended) -> None:
     cause = _cause(point, end)
     loss = None if cause else _loss(point)
     outcome = "failed" if cause else "done" if loss is None else f"held-out loss {loss:.4f}"
-    log.info("%s", f"[{number}/{len(points)}] {point.title}  {outcome}  {point.folder}")
+    log.info("%s", f"[{number}/{len(points)}] {point.label}  {outcome}  {point.folder}")
 
 
 def _library(name: str, extra: str) -> Any:
