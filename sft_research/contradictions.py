@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from sft_research import hardware
-from sft_research.tracking import wandb_key_is_configured
+from sft_research.tracking import wandb_key_is_configured, wandb_mode
 
 # (package, part of the config, how its target begins or ends, what else to choose)
 PACKAGES = (
@@ -106,8 +106,10 @@ def warm_up_fits_in_the_run(cfg: DictConfig) -> Iterator[str]:
 
 
 def wandb_online_needs_a_key(cfg: DictConfig) -> Iterator[str]:
-    if _select(cfg, "tracking.mode") == "online" and not wandb_key_is_configured():
-        yield "tracking.mode=online, but W&B has no key. Fix: wandb login, or tracking.mode=offline"
+    asked = _select(cfg, "tracking.mode")
+    if asked and wandb_mode(asked) == "online" and not wandb_key_is_configured():
+        said = "WANDB_MODE" if asked == "auto" else "tracking.mode"
+        yield f"{said}=online, but W&B has no key. Fix: wandb login, or tracking.mode=offline"
 
 
 CONTRADICTIONS: tuple[Callable[[DictConfig], Iterator[str]], ...] = (

@@ -8,7 +8,7 @@ import os
 os.environ.update(
     HF_HUB_OFFLINE="1", UNSLOTH_DISABLE_STATISTICS="1", TOKENIZERS_PARALLELISM="false", WANDB_SILENT="true"
 )
-for name in ("WANDB_API_KEY", "HF_TOKEN"):
+for name in ("WANDB_API_KEY", "WANDB_MODE", "HF_TOKEN"):
     os.environ.pop(name, None)
 
 from collections.abc import Callable

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from sft_research import contradictions, hardware
+from sft_research import contradictions, hardware, tracking
 from sft_research.check import check
 from sft_research.contradictions import (
     CONTRADICTIONS,
@@ -36,6 +36,7 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "cpu", lambda: CHIP)
     monkeypatch.setattr(hardware, "cpu_has_bf16", lambda: False)
     monkeypatch.setattr(contradictions, "wandb_key_is_configured", lambda: False)
+    monkeypatch.setattr(tracking, "wandb_key_is_configured", lambda: False)
 
 
 def said(rule: Rule, *overrides: str) -> list[str]:
@@ -155,6 +156,14 @@ def test_hardware_and_keys_lift_the_refusal(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(hardware, "gpu", lambda: True)
     for dtype in ("bfloat16", "float16"):
         assert said(bfloat16_needs_hardware, f"model.dtype={dtype}") == []
+
+
+def test_the_environment_may_ask_for_wandb_online_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "online")
+    assert said(wandb_online_needs_a_key) == [
+        "WANDB_MODE=online, but W&B has no key. Fix: wandb login, or tracking.mode=offline"
+    ]
+    assert said(wandb_online_needs_a_key, "tracking.mode=offline") == []
 
 
 @pytest.mark.parametrize(
