@@ -153,26 +153,40 @@ def test_qwen3_thinking_trains_from_a_local_folder(qwen3_folder: Path, tmp_path:
     assert losses[-1] < losses[0] - 0.2
 
 
-def test_a_base_model_without_a_template_gets_chatml_and_its_tokens_are_trained(tmp_path: Path) -> None:
-    python(f"from tests.opt import make; make({str(tmp_path / 'opt')!r})", Path(__file__).parents[1])
-    own = [o for o in TINY if o != "model=tiny"]
-    done = train(
-        [
-            "model=opt_350m",
-            f"model.name={tmp_path / 'opt'}",
-            "dataset_format=instruction",
-            "tracking=none",
-            *own,
-        ],
-        tmp_path,
-    )
-    assert done.status == 0, done.out + done.err
-    code = f"""
+RELOADED = """
+import torch
+from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoTokenizer
-adapter = {str(done.folder / "adapter")!r}
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from sft_research.config import build, compose
+from sft_research.loss import held_out_loss
+from sft_research.tokens import encode, formatted
+adapter, base, overrides = {adapter!r}, {base!r}, {overrides!r}
 tokenizer = AutoTokenizer.from_pretrained(adapter)
+model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+model = PeftModel.from_pretrained(model, adapter)
+cfg = compose(overrides).cfg
+rows = formatted(build(cfg.dataset).load().held_out, build(cfg.dataset_format), "held-out")
 trained = [v for k, v in load_file(adapter + "/adapter_model.safetensors").items() if "trainable_tokens_delta" in k]
 print(tokenizer.eos_token, [tuple(v.shape) for v in trained])
+print(held_out_loss(model, encode(rows, tokenizer, 512, "held-out").examples, 3))
 """
-    assert python(code, tmp_path).strip() == "<|im_end|> [(2, 64), (2, 64)]"  # embeddings and head
+
+
+@pytest.mark.parametrize(
+    ("tied", "backend"), [(True, "unsloth"), (False, "unsloth"), (False, "transformers")]
+)
+def test_a_base_model_without_a_template_gets_chatml_and_its_tokens_are_trained(
+    tied: bool, backend: str, tmp_path: Path
+) -> None:
+    base = str(tmp_path / "opt")
+    python(f"from tests.opt import make; make({base!r}, {tied})", Path(__file__).parents[1])
+    own = [o for o in TINY if o != "model=tiny"]
+    overrides = ["model=opt_350m", f"model.name={base}", "dataset_format=instruction", "tracking=none", *own]
+    done = train([*overrides, f"backend={backend}"], tmp_path)
+    assert done.status == 0, done.out + done.err
+    code = RELOADED.format(adapter=str(done.folder / "adapter"), base=base, overrides=overrides)
+    tokens, loss = python(code, tmp_path).splitlines()
+    assert tokens == "<|im_end|> [(2, 64), (2, 64)]"  # embeddings and head
+    assert float(loss) == pytest.approx(done.result["after"]["loss"], rel=1e-5)
