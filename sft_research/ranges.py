@@ -18,7 +18,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "training.per_device_train_batch_size": (1, 65_536, "rows a device"),
     "training.gradient_accumulation_steps": (1, 65_536, "batches a step"),
     "training.num_train_epochs": (0.000001, 10_000, "passes over the rows"),
-    "training.max_steps": (-1, inf, "optimizer steps, -1 for whole epochs"),
+    "training.max_steps": (1, inf, "optimizer steps, -1 for whole epochs"),
     "training.warmup_steps": (0, inf, "steps, or a share below 1"),
     "training.max_grad_norm": (0, inf, "a gradient norm, 0 for no clipping"),
     "training.logging_steps": (1, inf, "steps"),
@@ -27,6 +27,8 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "evaluation.batch_size": (1, 65_536, "rows"),
     "seed": (0, 2**32 - 1, "a seed"),
 }
+# A value outside of its range that has a meaning.
+ALSO: dict[str, float] = {"training.max_steps": -1}
 
 STRATEGIES = ("no", "steps", "epoch")
 
