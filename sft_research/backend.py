@@ -45,7 +45,7 @@ class Unsloth:
         loaded, _ = FastLanguageModel.from_pretrained(
             model.source,
             max_seq_length=model.max_length,
-            dtype=model.torch_dtype(),
+            dtype=model.torch_dtype(full),
             load_in_4bit=model.load_in_4bit,
             full_finetuning=full,
             revision=model.revision,
@@ -89,7 +89,7 @@ class Transformers:
 
         loaded = AutoModelForCausalLM.from_pretrained(
             model.source,
-            dtype=model.torch_dtype(),
+            dtype=model.torch_dtype(isinstance(adapter, FullFineTuning)),
             device_map="cuda" if _on_gpu() else "cpu",
             attn_implementation=self.attn_implementation,
             revision=model.revision,

@@ -40,7 +40,7 @@ REFUSALS = [
     ("+training.weight_decay=0.1", "would be ignored here", "Fix: optimizer.weight_decay=..."),
     (
         "training.max_steps=5 training.warmup_steps=10",
-        "training.warmup_steps=10 is more than training.max_steps=5",
+        "training.warmup_steps=10 leaves no step of training.max_steps=5",
         "Fix: training.warmup_steps=0.1 (a share)",
     ),
     (
