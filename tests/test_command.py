@@ -153,7 +153,7 @@ def test_flags_come_first_with_their_values(typed: str, given: str) -> None:
         (ConfigCompositionException("odd"), 2, "The configuration cannot be composed: odd\n"),
         (ConfigKeyError("odd"), 2, "The configuration cannot be composed: odd\n"),
         (KeyboardInterrupt(), 130, "Interrupted. The same command starts the run again.\n"),
-        (RuntimeError("boom"), 1, "RuntimeError: boom\nThe traceback is in the run's train.log.\n"),
+        (RuntimeError("boom"), 1, "RuntimeError: boom\n"),
     ],
 )
 def test_each_end_has_its_status_and_message(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.runs import TINY, Done, python, train
+from sft_research import run
+from sft_research.config import ConfigError
+from tests.runs import TINY, Done, python, started, train
 
 NO_TORCH = """
 import sys
@@ -105,6 +108,7 @@ def test_a_failed_run_says_so_and_is_no_result(tmp_path: Path) -> None:
     done = train([*TINY, "tracking=none", "optimizer=sgd", "optimizer._target_=broken.Broken"], tmp_path)
     assert done.status == 1
     assert "the third drawer is stuck" in done.err
+    assert done.err.endswith(f"\nThe traceback is in {done.folder.relative_to(tmp_path)}/train.log\n")
     assert "Traceback" not in done.err + done.out
     assert not (done.folder / "result.json").exists()
     failure = json.loads((done.folder / "failure.json").read_text())
@@ -131,6 +135,45 @@ def test_run_from_python_returns_the_result_as_an_object(tmp_path: Path) -> None
     steps, scale, folder = python(code, tmp_path).splitlines()[-1].split(" ", 2)
     assert (steps, scale) == ("2", "4.0")  # alpha 16 over r 4
     assert json.loads((tmp_path / folder / "result.json").read_text())["steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["lora.rank=8"], "lora.rank: there is no such key. lora has: r, alpha, "),
+        (["packing=null"], "packing=null: a run needs an option here. Fix: packing=bfd or "),
+        (["lora.r=0"], "lora.r=0 is out of range. Fix: lora.r=..., a rank, from 1 to 4096"),
+        (
+            ["experiments=lora_rank", "model=tiny"],
+            "experiments=lora_rank model=tiny is a grid of lora.r=4,16,64 seed=0,1, and this makes one run. "
+            "Fix: python -m sft_research.train -m experiments=lora_rank model=tiny, "
+            "or hydra.mode=RUN lora.r=... seed=...",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_run_from_python_refuses_with_one_kind_of_error(
+    overrides: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as refused:
+        run(overrides)
+    assert str(refused.value).startswith(message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_of_a_run_with_options_of_ones_own_composes_it_again(tmp_path: Path) -> None:
+    (tmp_path / "my options" / "lora").mkdir(parents=True)
+    (tmp_path / "my options" / "lora" / "mine.yaml").write_text("defaults: [default]\nr: 3\n")
+    typed = ["--config-dir", "my options", *TINY, "lora=mine", "training.max_steps=1", "tracking=none"]
+    done = started(typed, tmp_path)
+    assert done.returncode == 0, done.stderr
+    (card,) = tmp_path.rglob("runs/default/*/README.md")
+    again = shlex.split(card.read_text().splitlines()[-1])
+    assert again[:3] == ["python", "-m", "sft_research.train"]
+    reported = started(again[3:], tmp_path)
+    assert "This run is finished already" in reported.stdout
+    assert f"  next      {shlex.join(again)} lora.r=32\n" in reported.stdout
 
 
 def test_qwen3_thinking_trains_from_a_local_folder(qwen3_folder: Path, tmp_path: Path) -> None:
