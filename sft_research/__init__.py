@@ -21,11 +21,13 @@ def run(overrides: Sequence[str] = (), config_dir: str | None = None) -> Result:
     """Do what `python -m sft_research.train *overrides` does, and return its result.
 
     `config_dir` is a folder with config options of your own, as `--config-dir` takes. Raises
-    `sft_research.config.ConfigError` for a configuration that cannot be run.
+    `sft_research.config.ConfigError` for a configuration that cannot be run, and for a grid.
     """
     from sft_research import secrets
-    from sft_research.config import compose
+    from sft_research.config import compose_one
+    from sft_research.explain import explained
     from sft_research.train import train
 
     secrets.load()
-    return train(compose(overrides, config_dir))
+    with explained(overrides):
+        return train(compose_one(overrides, config_dir))

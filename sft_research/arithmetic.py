@@ -47,9 +47,13 @@ class Arithmetic:
         wanted = self.rows + self.held_out
         possible = POSSIBLE[self.level]
         if wanted > possible:
+            held_out = self.held_out if self.held_out < possible else 64
+            fix = f"dataset.rows={min(self.rows, possible - held_out)}"
+            if held_out != self.held_out:
+                fix += f" dataset.held_out={held_out}"
             raise ConfigError(
                 f"dataset.rows={self.rows} + dataset.held_out={self.held_out} are more than the {possible} "
-                f"different questions of dataset.level={self.level}. Fix: dataset.rows={possible - self.held_out}"
+                f"different questions of dataset.level={self.level}. Fix: {fix}"
             )
         draw = random.Random(self.seed)
         seen: dict[tuple[int, int], Row] = {}

@@ -45,7 +45,7 @@ class Unsloth:
         loaded, _ = FastLanguageModel.from_pretrained(
             model.source,
             max_seq_length=model.max_length,
-            dtype=model.torch_dtype(),
+            dtype=model.torch_dtype(full),
             load_in_4bit=model.load_in_4bit,
             full_finetuning=full,
             revision=model.revision,
@@ -60,7 +60,7 @@ class Unsloth:
                 loaded,
                 random_state=seed,
                 use_gradient_checkpointing=checkpointing,
-                **adapter.arguments(added_tokens),
+                **adapter.arguments(_new_rows(loaded, added_tokens)),
             )
         return loaded
 
@@ -89,7 +89,7 @@ class Transformers:
 
         loaded = AutoModelForCausalLM.from_pretrained(
             model.source,
-            dtype=model.torch_dtype(),
+            dtype=model.torch_dtype(isinstance(adapter, FullFineTuning)),
             device_map="cuda" if _on_gpu() else "cpu",
             attn_implementation=self.attn_implementation,
             revision=model.revision,
@@ -106,7 +106,7 @@ class Transformers:
         if isinstance(adapter, Lora):
             adapter.require_modules(_linear_names(loaded))
             torch.manual_seed(seed)  # of A: the trainer seeds itself only later
-            loaded = get_peft_model(loaded, adapter.peft_config(added_tokens))
+            loaded = get_peft_model(loaded, adapter.peft_config(_new_rows(loaded, added_tokens)))
         return loaded
 
 
@@ -156,6 +156,12 @@ def _grow(loaded: Any, vocabulary: int) -> None:
     """Rows for added tokens; never fewer than the model has (some pad their vocabulary)."""
     if vocabulary > loaded.get_input_embeddings().num_embeddings:
         loaded.resize_token_embeddings(vocabulary, mean_resizing=False)
+
+
+def _new_rows(loaded: Any, added_tokens: list[int]) -> dict[str, list[int]]:
+    """Where added tokens have a row of their own: the head too, unless it is the embedding again."""
+    modules = ["embed_tokens"] if loaded.config.tie_word_embeddings else ["embed_tokens", "lm_head"]
+    return {module: added_tokens for module in modules if added_tokens}
 
 
 def _linear_names(loaded: Any) -> set[str]:

@@ -18,7 +18,7 @@ from sft_research import hub
 from sft_research.annotation import choices, fits
 from sft_research.config import ConfigError
 from sft_research.contradictions import CONTRADICTIONS
-from sft_research.ranges import CHOICES, RANGES, SETTINGS, TRAINING_IS_SET_BY
+from sft_research.ranges import ALSO, CHOICES, RANGES, SETTINGS, TRAINING_IS_SET_BY
 from sft_research.signature import Parameter, UnknownTarget, names, parameters
 
 Rule = Callable[[DictConfig], Iterator[str]]
@@ -128,7 +128,7 @@ def numbers_in_range(cfg: DictConfig) -> Iterator[str]:
         value = OmegaConf.select(cfg, key)
         if isinstance(value, (str, bool)) and key != "dataset.held_out":  # a split or a file there
             yield from _wrong_type(key, value, "float")
-        elif isinstance(value, (int, float)) and not low <= value <= high:
+        elif isinstance(value, (int, float)) and not low <= value <= high and value != ALSO.get(key):
             span = f"{low} or more" if high == inf else f"from {low} to {high}"
             yield f"{key}={value} is out of range. Fix: {key}=..., {unit}, {span}"
 

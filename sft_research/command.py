@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from sft_research import secrets
-from sft_research.config import CONF_DIR, ConfigError, Run, without_hydra
-from sft_research.explain import NULL_OPTION, explain
+from sft_research.config import CONF_DIR, ConfigError, Run, config_dir_of, without_hydra
+from sft_research.explain import explained
 from sft_research.launcher import GridFailed
 
 if TYPE_CHECKING:
@@ -36,7 +34,8 @@ def command(train: Callable[[Run], Result]) -> None:
     def main(cfg: DictConfig) -> float | None:
         hydra_config = HydraConfig.get()
         experiment = hydra_config.runtime.choices.get("experiments") or "default"
-        run = Run(without_hydra(cfg), tuple(hydra_config.overrides.task), experiment)
+        overrides, folder = tuple(hydra_config.overrides.task), config_dir_of(hydra_config)
+        run = Run(without_hydra(cfg), overrides, experiment, folder)
         with ending():
             return train(run).after.loss
 
@@ -62,9 +61,10 @@ def _flags_first(arguments: Sequence[str]) -> list[str]:
 def ending() -> Iterator[None]:
     """Turn what went wrong into a message and an exit status."""
     try:
-        yield
-    except (ConfigError, HydraException, OmegaConfBaseException) as error:
-        _exit(CONFIG_ERROR, explain(error, sys.argv[1:]))
+        with explained(sys.argv[1:]):
+            yield
+    except ConfigError as error:
+        _exit(CONFIG_ERROR, str(error))
     except GridFailed as error:
         _exit(FAILED, str(error))
     except KeyboardInterrupt:
@@ -73,9 +73,8 @@ def ending() -> Iterator[None]:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
-        if NULL_OPTION in str(error):
-            _exit(CONFIG_ERROR, explain(error, sys.argv[1:]))
-        _exit(FAILED, f"{type(error).__name__}: {error}\nThe traceback is in the run's train.log.")
+        notes = getattr(error, "__notes__", [])  # of the run's folder, where there is one: its train.log
+        _exit(FAILED, "\n".join([f"{type(error).__name__}: {error}", *notes]))
 
 
 def _exit(status: int, message: str) -> NoReturn:

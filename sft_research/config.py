@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,14 @@ class Run:
     cfg: DictConfig
     overrides: tuple[str, ...]
     experiment: str
+    config_dir: str | None = None  # with options of one's own
+
+    @property
+    def command(self) -> str:
+        """What composes this run again, secrets struck out."""
+        flags = ["--config-dir", self.config_dir] if self.config_dir else []
+        words = ["python", "-m", "sft_research.train", *flags, *self.overrides]
+        return secrets.redact(shlex.join(words))
 
     @property
     def name(self) -> str:
@@ -98,11 +107,31 @@ def build(node: Any, **more: Any) -> Any:
 
 def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> Run:
     """Compose a run as the command line does, in a process that Hydra did not start."""
+    return _run(with_hydra(overrides, config_dir), overrides, config_dir)
+
+
+def compose_one(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> Run:
+    """The same where one run is wanted; raises ConfigError for a grid, of which it would be a run by chance."""
+    from hydra.types import RunMode
+
+    cfg = with_hydra(overrides, config_dir)
+    if cfg.hydra.mode == RunMode.MULTIRUN:
+        varied = cfg.hydra.sweeper.params or {}
+        grid = " ".join(f"{key}={values}" for key, values in varied.items())
+        one = " ".join(["hydra.mode=RUN", *(f"{key}=..." for key in varied)])
+        raise ConfigError(
+            f"{' '.join(overrides)} is a grid of {grid or 'runs'}, and this makes one run. "
+            f"Fix: python -m sft_research.train -m {shlex.join(overrides)}, or {one}"
+        )
+    return _run(cfg, overrides, config_dir)
+
+
+def with_hydra(overrides: Sequence[str], config_dir: str | Path | None = None) -> DictConfig:
+    """What Hydra composes of these overrides, its own part included."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    overrides = list(overrides)
     extra = []
     if config_dir:
         # Quoted for Hydra's grammar: a path may hold commas, brackets and quotes.
@@ -110,9 +139,19 @@ def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None)
         extra = [f"hydra.searchpath=['file://{found[0]}','file://{found[1]}']"]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        cfg = hydra_compose("train", [*overrides, *extra], return_hydra_config=True)
+        return hydra_compose("train", [*overrides, *extra], return_hydra_config=True)
+
+
+def config_dir_of(hydra_config: Any) -> str | None:
+    """The folder that `--config-dir` named."""
+    sources = hydra_config.runtime.config_sources
+    return next((source.path for source in sources if source.provider == "command-line"), None)
+
+
+def _run(cfg: DictConfig, overrides: Sequence[str], config_dir: str | Path | None) -> Run:
     experiment = cfg.hydra.runtime.choices.get("experiments")
-    return Run(without_hydra(cfg), tuple(overrides), experiment or "default")
+    folder = str(config_dir) if config_dir else None
+    return Run(without_hydra(cfg), tuple(overrides), experiment or "default", folder)
 
 
 def without_hydra(cfg: DictConfig) -> DictConfig:

@@ -12,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from sft_research import hardware
-from sft_research.tracking import wandb_key_is_configured
+from sft_research.tracking import wandb_key_is_configured, wandb_mode
 
 # (package, part of the config, how its target begins or ends, what else to choose)
 PACKAGES = (
@@ -22,16 +22,15 @@ PACKAGES = (
     ("trackio", "tracking", ".Trackio", "tracking=wandb"),
     ("tensorboard", "tracking", ".TensorBoard", "tracking=wandb"),
 )
+EXTRAS = ("unsloth", "trackio", "tensorboard")  # of pyproject.toml; the others are plain dependencies
 
 
 def needs_a_package(cfg: DictConfig) -> Iterator[str]:
     """A part whose library is not installed."""
     for package, part, target, otherwise in PACKAGES:
         if target in cfg[part]._target_ and importlib.util.find_spec(package) is None:
-            extra = (
-                f'pip install -e ".[{package}]"' if package != "bitsandbytes" else "pip install bitsandbytes"
-            )
-            yield f"{part} needs {package}, which is not installed. Fix: {extra}, or {otherwise}"
+            install = f'-e ".[{package}]"' if package in EXTRAS else package
+            yield f"{part} needs {package}, which is not installed. Fix: pip install {install}, or {otherwise}"
     if _select(cfg, "model.load_in_4bit") and importlib.util.find_spec("bitsandbytes") is None:
         yield (
             "model.load_in_4bit=true needs bitsandbytes, which is not installed. "
@@ -51,6 +50,14 @@ def four_bit_weights_cannot_be_trained(cfg: DictConfig) -> Iterator[str]:
         yield (
             "model.load_in_4bit=true with lora=none: 4-bit weights have no gradient. "
             "Fix: lora=default, or model.load_in_4bit=false"
+        )
+
+
+def float16_weights_cannot_all_be_trained(cfg: DictConfig) -> Iterator[str]:
+    if _select(cfg, "model.dtype") == "float16" and "r" not in cfg.lora:
+        yield (
+            "model.dtype=float16 with lora=none: torch scales no gradients of float16 weights. "
+            "Fix: model.dtype=float32, model.dtype=bfloat16, or lora=default"
         )
 
 
@@ -98,21 +105,24 @@ def evaluation_needs_held_out_rows(cfg: DictConfig) -> Iterator[str]:
 
 def warm_up_fits_in_the_run(cfg: DictConfig) -> Iterator[str]:
     steps, warmup = cfg.training.get("max_steps", -1), cfg.training.get("warmup_steps", 0)
-    if steps > 0 and warmup > steps:
+    if 0 < steps <= warmup:
         yield (
-            f"training.warmup_steps={warmup} is more than training.max_steps={steps}: the learning rate never "
+            f"training.warmup_steps={warmup} leaves no step of training.max_steps={steps}: the learning rate never "
             f"reaches optimizer.lr={_select(cfg, 'optimizer.lr')}. Fix: training.warmup_steps=0.1 (a share)"
         )
 
 
 def wandb_online_needs_a_key(cfg: DictConfig) -> Iterator[str]:
-    if _select(cfg, "tracking.mode") == "online" and not wandb_key_is_configured():
-        yield "tracking.mode=online, but W&B has no key. Fix: wandb login, or tracking.mode=offline"
+    asked = _select(cfg, "tracking.mode")
+    if asked and wandb_mode(asked) == "online" and not wandb_key_is_configured():
+        said = "WANDB_MODE" if asked == "auto" else "tracking.mode"
+        yield f"{said}=online, but W&B has no key. Fix: wandb login, or tracking.mode=offline"
 
 
 CONTRADICTIONS: tuple[Callable[[DictConfig], Iterator[str]], ...] = (
     needs_a_package,
     four_bit_weights_cannot_be_trained,
+    float16_weights_cannot_all_be_trained,
     muon_needs_matrices,
     bfloat16_needs_hardware,
     thinking_needs_tags,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sft_research.config import CONF_DIR, ROOT, ConfigError, compose
+from sft_research.config import CONF_DIR, ROOT, ConfigError, with_hydra, without_hydra
 from sft_research.ranges import TRAINING_IS_SET_BY
 from sft_research.signature import Parameter, UnknownTarget, parameters
 
@@ -43,6 +44,19 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
     return f"The configuration cannot be composed: {' '.join(lines)}"
 
 
+@contextmanager
+def explained(arguments: Sequence[str]) -> Iterator[None]:
+    """What Hydra and OmegaConf refuse of these arguments, as ConfigError."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error, arguments)) from error
+    except ValueError as error:
+        if NULL_OPTION not in str(error):
+            raise
+        raise ConfigError(explain(error, arguments)) from error
+
+
 def _unreadable(override: str) -> str:
     """`model.name=~/mine`: Hydra's grammar has a meaning for many characters, and no word for what it misses."""
     key, has_value, value = override.partition("=")
@@ -67,9 +81,10 @@ def _unknown_key(key: str, arguments: Sequence[str]) -> str:
     if not parent:  # `lr=1e-3`
         inside = [part for part in node if OmegaConf.is_dict(node[part]) and name in node[part]]
         near = f" Did you mean {inside[0]}.{name}?" if inside else near
-    elsewhere = [option for option in _options(parent) if f"\n{name}:" in _file(parent, option).read_text()]
+    group = parent.replace(".", "/")  # hydra.launcher.n is a key of an option of hydra/launcher
+    elsewhere = [option for option in _options(group) if f"\n{name}:" in _file(group, option).read_text()]
     if elsewhere:
-        near += f" Fix: {parent}={' or '.join(elsewhere)}, where it is a key"
+        near += f" Fix: {group}={' or '.join(elsewhere)}, where it is a key"
     elif name in (_parameters(node) or ()):
         near += f" Fix: +{key}=..."
     return f"{key}: there is no such key. {parent or 'A run'} has: {', '.join(known) or 'none'}.{near}"
@@ -84,14 +99,14 @@ def _parameters(node: Any) -> dict[str, Parameter] | None:
 
 def _node(parent: str, arguments: Sequence[str]) -> Any:
     """What a wrong key would be in, in the config that the group choices alone make."""
-    groups = {p.name for p in CONF_DIR.iterdir() if p.is_dir()}
+    groups = {"hydra/launcher", *(p.name for p in CONF_DIR.iterdir() if p.is_dir())}
     choices = [a for a in arguments if a.partition("=")[0] in groups and "," not in a]
     for attempt in (choices, []):
         try:
-            cfg = compose(attempt).cfg
+            cfg = with_hydra(attempt)
         except Exception:  # another argument is wrong too: the defaults say enough
             continue
-        return OmegaConf.select(cfg, parent) if parent else cfg
+        return OmegaConf.select(cfg, parent) if parent else without_hydra(cfg)
     return None
 
 

@@ -14,7 +14,8 @@ BF16_FLAGS = {"amx_bf16", "avx512_bf16"}  # x86 units that multiply bfloat16; wi
 @cache
 def gpu() -> bool:
     """Whether an NVIDIA or AMD accelerator is present, as its driver's device file says."""
-    return any(Path(device).exists() for device in ("/dev/nvidia0", "/dev/kfd", "/dev/dxg"))
+    # In a container the one GPU that is lent may be nvidia3.
+    return any(any(Path("/dev").glob(name)) for name in ("nvidia[0-9]*", "kfd", "dxg"))
 
 
 @cache

@@ -21,7 +21,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
 from sft_research import result, secrets
-from sft_research.config import ConfigError, compose
+from sft_research.config import ConfigError, compose, config_dir_of
 from sft_research.console import speaking
 
 log = logging.getLogger("sft_research")
@@ -52,9 +52,7 @@ class GridFailed(Exception):
 
 def points_of(job_overrides: Iterable[Sequence[str]], config: DictConfig) -> list[Point]:
     """The grid's points; raises ConfigError where two of them would write one folder."""
-    config_dir = next(
-        (s.path for s in config.hydra.runtime.config_sources if s.provider == "command-line"), None
-    )
+    config_dir = config_dir_of(config.hydra)
     experiment = config.hydra.runtime.choices.get("experiments")
     points = []
     grid = [tuple(overrides) for overrides in job_overrides]

@@ -45,16 +45,16 @@ class Lora:
         """The factor of the update: alpha / r, or alpha / sqrt(r) with rsLoRA."""
         return effective_alpha(self.alpha, self.r) / (sqrt(self.r) if self.use_rslora else self.r)
 
-    def arguments(self, added_tokens: list[int]) -> dict[str, Any]:
+    def arguments(self, new_rows: dict[str, list[int]]) -> dict[str, Any]:
         """What `peft.LoraConfig` and Unsloth's `get_peft_model` both take.
 
-        `added_tokens`: ids whose embedding is new and must be trained beside the adapters.
+        `new_rows`: module -> ids of tokens whose row there is new and must be trained beside the adapters.
         """
         optional: dict[str, Any] = {}
         if self.use_dora:
             optional["use_dora"] = True
-        if added_tokens:
-            optional["trainable_token_indices"] = {"embed_tokens": added_tokens}
+        if new_rows:
+            optional["trainable_token_indices"] = new_rows
         return {
             "r": self.r,
             "lora_alpha": effective_alpha(self.alpha, self.r),
@@ -66,10 +66,10 @@ class Lora:
             **optional,
         }
 
-    def peft_config(self, added_tokens: list[int]) -> LoraConfig:
+    def peft_config(self, new_rows: dict[str, list[int]]) -> LoraConfig:
         from peft import LoraConfig
 
-        return LoraConfig(task_type="CAUSAL_LM", **self.arguments(added_tokens))
+        return LoraConfig(task_type="CAUSAL_LM", **self.arguments(new_rows))
 
     def require_modules(self, present: set[str]) -> None:
         """Raise ConfigError for a target that the model lacks: PEFT adapts the others and says nothing."""

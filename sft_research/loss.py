@@ -27,7 +27,7 @@ def held_out_loss(model: Any, examples: Sequence[Example], batch_size: int) -> f
             nll = torch.nn.functional.cross_entropy(
                 logits[kept].float(), labels[:, 1:][kept], reduction="sum"
             )
-            total += nll.double().cpu()
+            total += nll.cpu().double()  # mps has no float64
     return (total / sum(example.loss_tokens for example in examples)).item()
 
 

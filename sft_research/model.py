@@ -45,8 +45,11 @@ class Model:
             return str(tiny.folder())
         return os.path.expanduser(self.name)
 
-    def torch_dtype(self) -> torch.dtype:
-        """bfloat16 where the hardware has it, else float16 on a GPU and float32 on a CPU."""
+    def torch_dtype(self, all_trained: bool = False) -> torch.dtype:
+        """bfloat16 where the hardware has it, else float32 on a CPU and float16 on a GPU.
+
+        Weights that are `all_trained` are float32 there too: a gradient scaler takes none of float16.
+        """
         import torch
 
         if self.dtype != "auto":
@@ -62,7 +65,9 @@ class Model:
                 )
             return wanted
         if torch.cuda.is_available():
-            return torch.bfloat16 if torch.cuda.is_bf16_supported(False) else torch.float16
+            if torch.cuda.is_bf16_supported(False):
+                return torch.bfloat16
+            return torch.float32 if all_trained else torch.float16
         return torch.bfloat16 if hardware.cpu_has_bf16() else torch.float32
 
     def require_positions(self) -> None:

@@ -18,7 +18,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "training.per_device_train_batch_size": (1, 65_536, "rows a device"),
     "training.gradient_accumulation_steps": (1, 65_536, "batches a step"),
     "training.num_train_epochs": (0.000001, 10_000, "passes over the rows"),
-    "training.max_steps": (-1, inf, "optimizer steps, -1 for whole epochs"),
+    "training.max_steps": (1, inf, "optimizer steps, -1 for whole epochs"),
     "training.warmup_steps": (0, inf, "steps, or a share below 1"),
     "training.max_grad_norm": (0, inf, "a gradient norm, 0 for no clipping"),
     "training.logging_steps": (1, inf, "steps"),
@@ -27,6 +27,8 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "evaluation.batch_size": (1, 65_536, "rows"),
     "seed": (0, 2**32 - 1, "a seed"),
 }
+# A value outside of its range that has a meaning.
+ALSO: dict[str, float] = {"training.max_steps": -1}
 
 STRATEGIES = ("no", "steps", "epoch")
 
@@ -85,7 +87,7 @@ TRAINING_IS_SET_BY: dict[str, str] = {
     "completion_only_loss": "dataset_format=prompt_completion or text",
     "dataset_text_field": "dataset_format=text",
     "dataset_kwargs": "dataset=...",
-    "dataset_num_proc": "dataset=...",
+    "dataset_num_proc": "leave it out: rows are tokens before the trainer",
     "chat_template_path": "model.chat_template=...",
     "model_init_kwargs": "model=... and backend=...",
     "trust_remote_code": "leave it out: code of a checkpoint is never run",
@@ -93,8 +95,9 @@ TRAINING_IS_SET_BY: dict[str, str] = {
     "pad_token": "leave it out: the tokenizer has one",
     "hub_token": "HF_TOKEN in the environment or a .env file",
     "auto_find_batch_size": "training.per_device_train_batch_size=... (it changes the effective batch)",
-    "resume_from_checkpoint": "leave it out: run the same command again",
+    "resume_from_checkpoint": "leave it out: a run does not resume yet, it starts over",
     "remove_unused_columns": "leave it out: rows are tokens before the trainer",
-    "save_only_model": "leave it out: a run goes on from its checkpoints",
+    "save_only_model": "leave it out: checkpoints hold the optimizer too",
     "dataloader_pin_memory": "leave it out: it is on where there is a GPU",
+    "use_cpu": "CUDA_VISIBLE_DEVICES= in the environment",
 }

@@ -69,6 +69,7 @@ class Folder:
                     yield
                 except BaseException as error:
                     traceback.print_exception(error, file=stream)
+                    error.add_note(f"The traceback is in {self / 'train.log'}")
                     self._failed(error)
                     raise
 
@@ -100,7 +101,6 @@ class Folder:
 
     def finish(
         self,
-        run: Run,
         data: Data,
         metrics: Metrics,
         before: Scores,
@@ -109,8 +109,8 @@ class Folder:
         seconds: float,
     ) -> Result:
         """Card and picture, then result.json."""
-        made = result.result_of(run, self.weights, data, metrics, before, after, curves, seconds)
-        draw(self / "metrics.jsonl", self / "curves.png", title=f"{run.experiment} / {run.name}")
+        made = result.result_of(self.run, self.weights, data, metrics, before, after, curves, seconds)
+        draw(self / "metrics.jsonl", self / "curves.png", title=f"{self.run.experiment} / {self.run.name}")
         (self / "README.md").write_text(secrets.redact(card(made)))
         self.write_json("result.json", asdict(made))
         return made
@@ -132,7 +132,7 @@ class Folder:
     @contextmanager
     def _lock(self) -> Iterator[None]:
         """Held as long as this process lives; a second run of the same folder is refused."""
-        with (self.path.parent / f".{self.path.name[:200]}.lock").open("w") as file:
+        with (self.path.parent / f".{self.path.name}.lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:

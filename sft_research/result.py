@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sft_research import hardware, secrets
+from sft_research import hardware
 from sft_research.config import Run
 from sft_research.evaluate import Scores
 from sft_research.tokens import Data
@@ -71,7 +70,7 @@ def result_of(
         experiment=run.experiment,
         name=run.name,
         folder=str(run.folder),
-        command=secrets.redact(shlex.join(["python", "-m", "sft_research.train", *run.overrides])),
+        command=run.command,
         model=run.cfg.model.name,
         backend=run.cfg.backend["_target_"].rpartition(".")[2].lower(),
         before=before,

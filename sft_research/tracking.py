@@ -53,7 +53,7 @@ def recording(tracker: Tracker, about: About) -> Iterator[Tracker]:
 
 @dataclass
 class Wandb:
-    """The real client, online where a key is configured, else offline for `wandb sync`."""
+    """The real client. `auto`: as WANDB_MODE says, else online where a key is configured, else offline."""
 
     project: str
     entity: str | None = None
@@ -64,9 +64,6 @@ class Wandb:
     def start(self, about: About) -> None:
         import wandb
 
-        mode = self.mode
-        if mode == "auto":
-            mode = "online" if wandb_key_is_configured() else "offline"
         self._run = wandb.init(
             project=self.project,
             entity=self.entity,
@@ -76,7 +73,7 @@ class Wandb:
             tags=[secrets.redact(tag)[:64] for tag in self.tags],
             config=about.config,
             dir=about.folder,
-            mode=mode,
+            mode=wandb_mode(self.mode),
             reinit="create_new",
             # The run has its own log and its own record of the machine, both free of secrets.
             settings=wandb.Settings(
@@ -94,7 +91,9 @@ class Wandb:
         self._run.finish(exit_code=exit_code)
 
     def where(self) -> str:
-        if self._run.url:
+        if self._run.disabled:
+            return "metrics.jsonl; WANDB_MODE=disabled turned W&B off"
+        if not self._run.offline:
             return self._run.url
         return f"W&B is offline; to upload: wandb sync {Path(self._run.dir).parent}"
 
@@ -152,6 +151,13 @@ class NoTracking:
 
     def where(self) -> str:
         return "metrics.jsonl"
+
+
+def wandb_mode(asked: str) -> Any:
+    """What `auto` comes to; any other mode is itself."""
+    if asked != "auto":
+        return asked
+    return os.environ.get("WANDB_MODE") or ("online" if wandb_key_is_configured() else "offline")
 
 
 def wandb_key_is_configured() -> bool:

@@ -90,7 +90,7 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
         metrics.record_scores(after)
         folder.save(weights, tokenizer, before.answers, after.answers)
         seconds = time.perf_counter() - started
-        return folder.finish(run, data, metrics, before.scores, after.scores, tracker.where(), seconds)
+        return folder.finish(data, metrics, before.scores, after.scores, tracker.where(), seconds)
 
 
 def rows_of(cfg: DictConfig) -> Rows:

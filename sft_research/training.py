@@ -14,7 +14,6 @@ from datasets import Dataset
 from omegaconf import DictConfig
 from trl import SFTTrainer
 
-from sft_research import hardware
 from sft_research.config import ConfigError, Run, build
 from sft_research.loss import held_out_loss
 from sft_research.packing import Packing
@@ -82,7 +81,7 @@ def build_trainer(run: Run, model: Any, data: Data, output: str) -> Trainer:
         held_out=held_out,
         eval_batch_size=cfg.evaluation.batch_size,
     )
-    if model.dtype == torch.float32 and not hardware.gpu():
+    if model.dtype == torch.float32 and model.device.type == "cpu":
         # TRL casts the adapters of a 4-bit model to bfloat16, which a CPU emulates: undone.
         for name, parameter in trainer.model.named_parameters():
             if name in full_precision:
@@ -114,7 +113,8 @@ def _arguments(cfg: DictConfig, dtype: torch.dtype, output: str) -> Any:
         disable_tqdm=True,
         remove_unused_columns=False,
         save_only_model=False,
-        dataloader_pin_memory=hardware.gpu(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+        use_cpu=not torch.cuda.is_available(),  # else a Mac's trainer would move to mps, away from us
     )
 
 

@@ -12,7 +12,7 @@ os.environ.update(
     WANDB_SILENT="true",
     OMP_NUM_THREADS="1",  # as many tests as cores run at once
 )
-for name in ("WANDB_API_KEY", "HF_TOKEN"):
+for name in ("WANDB_API_KEY", "WANDB_MODE", "HF_TOKEN"):
     os.environ.pop(name, None)
 
 from collections.abc import Callable

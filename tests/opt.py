@@ -5,7 +5,7 @@ from __future__ import annotations
 from sft_research import tiny
 
 
-def make(folder: str) -> None:
+def make(folder: str, tied: bool = True) -> None:
     import torch
     from transformers import AutoTokenizer, OPTConfig, OPTForCausalLM
 
@@ -20,6 +20,7 @@ def make(folder: str) -> None:
         pad_token_id=0,
         bos_token_id=2,
         eos_token_id=2,
+        tie_word_embeddings=tied,
     )
     torch.manual_seed(0)
     OPTForCausalLM(config).save_pretrained(folder)

@@ -89,15 +89,6 @@ def test_prompts_are_padded_on_the_left_and_short_ones_go_together(tokenizer):
     assert steps == [2, 1]
 
 
-def test_generation_is_greedy_and_stops_at_the_end_of_a_turn(tokenizer):
-    model = Speaker({19: [67]}, pad=0)
-    ask(model, tokenizer, [example([19], [7])], batch_size=1, max_new_tokens=9)
-    asked = {
-        name: model.settings[name] for name in ("do_sample", "max_new_tokens", "eos_token_id", "pad_token_id")
-    }
-    assert asked == {"do_sample": False, "max_new_tokens": 9, "eos_token_id": 2, "pad_token_id": 0}
-
-
 @pytest.mark.parametrize(
     ("said", "text", "stopped"),
     [
@@ -182,3 +173,9 @@ def test_a_question_has_the_same_answer_by_itself_and_in_a_batch_of_other_length
     assert together == alone
     assert (alone[0].text, alone[0].stopped) == ("The capital of France is Paris.", True)
     assert len({one.text for one in alone}) == 3
+
+
+def test_an_answer_is_cut_at_the_most_tokens_it_may_have(smollm2):
+    model, tokenizer, questions = smollm2
+    (cut,), _ = ask(model, tokenizer, questions[:1], batch_size=1, max_new_tokens=3)
+    assert (cut.text, cut.stopped) == ("The capital of", False)

@@ -139,6 +139,21 @@ def test_more_questions_than_there_are_pairs_are_refused_with_the_number_that_fi
     )
 
 
+@pytest.mark.parametrize(
+    ("rows", "held_out", "fix"),
+    [
+        (2_999, 2, "dataset.rows=2998"),
+        (1, 3_000, "dataset.rows=1 dataset.held_out=64"),
+        (1_000, 5_000, "dataset.rows=1000 dataset.held_out=64"),
+        (4_000, 5_000, "dataset.rows=2936 dataset.held_out=64"),
+    ],
+)
+def test_the_fix_leaves_both_sides_some_of_the_3000_questions(rows, held_out, fix):
+    with pytest.raises(ConfigError) as error:
+        Arithmetic(rows, held_out, level="easy", seed=0).load()
+    assert str(error.value).endswith(f" Fix: {fix}")
+
+
 @pytest.mark.parametrize(("level", "possible"), [("easy", 3_000), ("mixed", 6_000)])
 def test_the_most_that_is_allowed_can_be_drawn(level, possible):
     made = Arithmetic(rows=possible - 64, held_out=64, level=level, seed=0).load()

@@ -55,7 +55,7 @@ REFUSED = [
     ("model.think_tags=null", "dataset_format=thinking, but", "dataset_format=instruction"),
     (
         "training.max_steps=5 training.warmup_steps=10",
-        "training.warmup_steps=10 is more",
+        "training.warmup_steps=10 leaves no step",
         "training.warmup_steps=0.1",
     ),
     ("tracking.mode=online", "tracking.mode=online, but W&B has no key.", "tracking.mode=offline"),
@@ -144,7 +144,7 @@ def test_the_message_is(overrides: list[str], message: str) -> None:
         ["+optimizer.amsgrad=true"],
         ["lora.alpha=2r"],
         ["training.warmup_steps=10"],  # of whole epochs, whose steps nobody knows yet
-        ["training.max_steps=10", "training.warmup_steps=10"],
+        ["training.max_steps=10", "training.warmup_steps=9"],
         ["dataset.held_out=0", "training.eval_strategy=no", "evaluation.questions=0"],
         ["dataset_format=text", "model.think_tags=null"],
     ],

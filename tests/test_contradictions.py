@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig
 
-from sft_research import contradictions, hardware
+from sft_research import contradictions, hardware, tracking
 from sft_research.check import check
 from sft_research.contradictions import (
     CONTRADICTIONS,
+    EXTRAS,
     PACKAGES,
     bfloat16_needs_hardware,
     evaluation_needs_held_out_rows,
+    float16_weights_cannot_all_be_trained,
     four_bit_weights_cannot_be_trained,
     muon_needs_matrices,
     needs_a_package,
@@ -36,6 +40,7 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "cpu", lambda: CHIP)
     monkeypatch.setattr(hardware, "cpu_has_bf16", lambda: False)
     monkeypatch.setattr(contradictions, "wandb_key_is_configured", lambda: False)
+    monkeypatch.setattr(tracking, "wandb_key_is_configured", lambda: False)
 
 
 def said(rule: Rule, *overrides: str) -> list[str]:
@@ -102,8 +107,20 @@ def said(rule: Rule, *overrides: str) -> list[str]:
         (
             warm_up_fits_in_the_run,
             ["training.max_steps=5", "training.warmup_steps=6", "optimizer.lr=0.1"],
-            "training.warmup_steps=6 is more than training.max_steps=5: the learning rate never reaches "
+            "training.warmup_steps=6 leaves no step of training.max_steps=5: the learning rate never reaches "
             "optimizer.lr=0.1. Fix: training.warmup_steps=0.1 (a share)",
+        ),
+        (
+            warm_up_fits_in_the_run,  # the rate of step s of a warm-up of 5 is s / 5, and s ends at 4
+            ["training.max_steps=5", "training.warmup_steps=5", "optimizer.lr=0.1"],
+            "training.warmup_steps=5 leaves no step of training.max_steps=5: the learning rate never reaches "
+            "optimizer.lr=0.1. Fix: training.warmup_steps=0.1 (a share)",
+        ),
+        (
+            float16_weights_cannot_all_be_trained,
+            ["model.dtype=float16", "lora=none"],
+            "model.dtype=float16 with lora=none: torch scales no gradients of float16 weights. "
+            "Fix: model.dtype=float32, model.dtype=bfloat16, or lora=default",
         ),
         (
             wandb_online_needs_a_key,
@@ -124,6 +141,8 @@ def test_a_contradiction_is_said_with_its_numbers_and_its_fix(
     [
         (four_bit_weights_cannot_be_trained, ["model=qwen3"]),
         (four_bit_weights_cannot_be_trained, ["lora=none"]),
+        (float16_weights_cannot_all_be_trained, ["model.dtype=float16"]),
+        (float16_weights_cannot_all_be_trained, ["lora=none"]),
         (muon_needs_matrices, ["optimizer=muon"]),
         (muon_needs_matrices, ["lora=none"]),
         (bfloat16_needs_hardware, ["model.dtype=float32"]),
@@ -134,7 +153,7 @@ def test_a_contradiction_is_said_with_its_numbers_and_its_fix(
             ["dataset.held_out=0", "training.eval_strategy=no", "evaluation.questions=0"],
         ),
         (evaluation_needs_held_out_rows, ["dataset=file", "dataset.held_out=rows.jsonl"]),
-        (warm_up_fits_in_the_run, ["training.max_steps=5", "training.warmup_steps=5"]),
+        (warm_up_fits_in_the_run, ["training.max_steps=5", "training.warmup_steps=4"]),
         (warm_up_fits_in_the_run, ["training.max_steps=-1", "training.warmup_steps=500"]),
         (wandb_online_needs_a_key, ["tracking.mode=auto"]),
         (wandb_online_needs_a_key, ["tracking=none"]),
@@ -157,37 +176,49 @@ def test_hardware_and_keys_lift_the_refusal(monkeypatch: pytest.MonkeyPatch) -> 
         assert said(bfloat16_needs_hardware, f"model.dtype={dtype}") == []
 
 
+def test_the_environment_may_ask_for_wandb_online_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "online")
+    assert said(wandb_online_needs_a_key) == [
+        "WANDB_MODE=online, but W&B has no key. Fix: wandb login, or tracking.mode=offline"
+    ]
+    assert said(wandb_online_needs_a_key, "tracking.mode=offline") == []
+
+
 @pytest.mark.parametrize(
-    ("overrides", "package", "otherwise"),
+    ("overrides", "package", "install", "otherwise"),
     [
-        (["backend=unsloth"], "unsloth", "backend=transformers"),
-        (["optimizer=lion"], "bitsandbytes", "optimizer=adamw"),
-        (["optimizer=paged_adamw_8bit"], "bitsandbytes", "optimizer=adamw"),
-        (["model=qwen3"], "bitsandbytes", "model.load_in_4bit=false"),
-        (["tracking=wandb"], "wandb", "tracking=none"),
-        (["tracking=trackio"], "trackio", "tracking=wandb"),
-        (["tracking=tensorboard"], "tensorboard", "tracking=wandb"),
+        (["backend=unsloth"], "unsloth", '-e ".[unsloth]"', "backend=transformers"),
+        (["optimizer=lion"], "bitsandbytes", "bitsandbytes", "optimizer=adamw"),
+        (["optimizer=paged_adamw_8bit"], "bitsandbytes", "bitsandbytes", "optimizer=adamw"),
+        (["model=qwen3"], "bitsandbytes", "bitsandbytes", "model.load_in_4bit=false"),
+        (["tracking=wandb"], "wandb", "wandb", "tracking=none"),
+        (["tracking=trackio"], "trackio", '-e ".[trackio]"', "tracking=wandb"),
+        (["tracking=tensorboard"], "tensorboard", '-e ".[tensorboard]"', "tracking=wandb"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_part_whose_package_is_missing_names_the_package_and_another_part(
-    overrides: list[str], package: str, otherwise: str, monkeypatch: pytest.MonkeyPatch
+    overrides: list[str], package: str, install: str, otherwise: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed = {name for name, *_ in PACKAGES}
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name if name in installed else None)
     assert said(needs_a_package, *overrides) == []
     installed.remove(package)
     (message,) = said(needs_a_package, *overrides)
-    assert f" needs {package}, which is not installed. Fix: pip install " in message
-    assert message.endswith(f", or {otherwise}")
+    said_of_it = f" needs {package}, which is not installed. Fix: pip install {install}, or {otherwise}"
+    assert message.endswith(said_of_it)
     assert said(needs_a_package, "backend=transformers", "tracking=none") == []
 
 
 def test_the_packages_named_are_installed_by_what_the_message_says() -> None:
-    """`pip install -e ".[trackio]"` needs an extra of that name; bitsandbytes is a dependency."""
-    text = (Path(contradictions.__file__).parents[1] / "pyproject.toml").read_text()
-    for package, *_ in PACKAGES:
-        assert f"\n{package} = [" in text or f'\n  "{package}>=' in text
+    """`pip install -e ".[trackio]"` needs an extra of that name, which pip would else pass over with a warning."""
+    project = tomllib.loads((Path(contradictions.__file__).parents[1] / "pyproject.toml").read_text())[
+        "project"
+    ]
+    required = {re.split(r"[<>=]", requirement)[0] for requirement in project["dependencies"]}
+    named = {package for package, *_ in PACKAGES}
+    assert set(EXTRAS) == named & set(project["optional-dependencies"])
+    assert named - set(EXTRAS) <= required
 
 
 def test_every_rule_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

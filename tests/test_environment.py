@@ -23,7 +23,6 @@ def test_versions_command_and_data_are_named(monkeypatch: pytest.MonkeyPatch) ->
     assert found["command"] == ["python", "-m", "sft_research.train", "seed=1"]
     assert found["dataset_fingerprint"] == "0123456789abcdef"
     assert found["packages"]["torch"] == metadata.version("torch")
-    assert "a_package_that_is_not_here" not in found["packages"]
     assert (found["cpu_threads"] > 0, found["working_folder"]) == (True, str(Path.cwd()))
 
 

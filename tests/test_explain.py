@@ -82,6 +82,20 @@ A_RUN_HAS = (
             "Did you mean hydra/launcher=slurm?",
         ),
         (
+            ["hydra.launcher.workers=4"],
+            "hydra.launcher.workers: there is no such key. hydra.launcher has: n.",
+        ),
+        (
+            ["hydra/launcher=slurm", "hydra.launcher.partitoin=long"],
+            "hydra.launcher.partitoin: there is no such key. hydra.launcher has: folder, partition, gpus, cpus, "
+            "memory_gb, minutes, parallel, setup. Did you mean hydra.launcher.partition?",
+        ),
+        (
+            ["hydra.launcher.gpus=2"],
+            "hydra.launcher.gpus: there is no such key. hydra.launcher has: n. "
+            "Fix: hydra/launcher=ray or slurm, where it is a key",
+        ),
+        (
             ["seed=1", "tracking=null"],
             "tracking=null: a run needs an option here. Fix: tracking=none or tensorboard or trackio or wandb",
         ),

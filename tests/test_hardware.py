@@ -32,7 +32,15 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("device", "present"), [("nvidia0", True), ("kfd", True), ("dxg", True), ("nvidiactl", False)]
+    ("device", "present"),
+    [
+        ("nvidia0", True),
+        ("nvidia3", True),
+        ("nvidia12", True),
+        ("kfd", True),
+        ("dxg", True),
+        ("nvidiactl", False),
+    ],
 )
 def test_a_gpu_is_there_when_its_device_file_is(machine: Path, device: str, present: bool) -> None:
     assert hardware.gpu() is False

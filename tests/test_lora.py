@@ -96,7 +96,7 @@ def test_peft_gets_the_numbers_and_its_scaling_is_ours() -> None:
 
     model = torch.nn.ModuleDict({"q_proj": torch.nn.Linear(6, 5), "v_proj": torch.nn.Linear(6, 5)})
     for adapter in (lora(r=4, alpha="2r"), lora(r=4, alpha=6, use_rslora=True)):
-        config = adapter.peft_config([])
+        config = adapter.peft_config({})
         config.task_type = None  # a ModuleDict generates nothing
         assert config.r == 4
         assert config.target_modules == {"q_proj", "v_proj"}
@@ -106,7 +106,7 @@ def test_peft_gets_the_numbers_and_its_scaling_is_ours() -> None:
 
 
 def test_the_arguments_are_those_of_the_adapter_and_nothing_that_was_not_asked_for() -> None:
-    assert lora(alpha="r", dropout=0.1, init_lora_weights="gaussian").arguments([]) == {
+    assert lora(alpha="r", dropout=0.1, init_lora_weights="gaussian").arguments({}) == {
         "r": 8,
         "lora_alpha": 8,
         "lora_dropout": 0.1,
@@ -118,7 +118,7 @@ def test_the_arguments_are_those_of_the_adapter_and_nothing_that_was_not_asked_f
 
 
 def test_dora_and_new_tokens_are_asked_for_where_there_are_any() -> None:
-    arguments = lora(use_dora=True).arguments([50265, 50266])
+    arguments = lora(use_dora=True).arguments({"embed_tokens": [50265, 50266]})
     assert arguments["use_dora"] is True
     assert arguments["trainable_token_indices"] == {"embed_tokens": [50265, 50266]}
 

@@ -133,6 +133,14 @@ def test_auto_is_the_16_bits_that_the_hardware_has_and_anything_else_is_as_asked
     assert Model("random:llama", max_length=512, dtype=dtype).torch_dtype() == expected
 
 
+@pytest.mark.parametrize(
+    ("has", "expected"), [(OLD_CPU, torch.float32), (T4, torch.float32), (H100, torch.bfloat16)]
+)
+def test_weights_that_are_all_trained_are_never_float16_by_themselves(machine, has, expected):
+    machine(**has)
+    assert Model("random:llama", max_length=512).torch_dtype(all_trained=True) == expected
+
+
 def test_bfloat16_is_refused_on_a_gpu_that_only_emulates_it(machine):
     machine(**T4)
     with pytest.raises(ConfigError) as error:

@@ -37,15 +37,39 @@ def with_value(key: str, value: Any) -> DictConfig:
     return cfg
 
 
+# key: the least and the most that is allowed, and the nearest that is not
+ENDS: dict[str, tuple[list[float], list[float]]] = {
+    "lora.r": ([1, 4096], [0, 0.999, 4097]),
+    "lora.dropout": ([0, 0.99], [-0.001, 0.991, 1]),
+    "optimizer.lr": ([1e-12, 10], [0, -1e-4, 10.1]),
+    "optimizer.weight_decay": ([0, 1], [-0.01, 1.01]),
+    "model.max_length": ([8, 10_000_000], [7, 10_000_001]),
+    "dataset.rows": ([1, 100_000_000], [0, 100_000_001]),
+    "dataset.held_out": ([0, 0.5, 100_000_000], [-0.01, 100_000_001]),
+    "dataset.limit": ([1, 1e12], [0]),
+    "dataset.held_out_limit": ([1, 1e12], [0]),
+    "training.per_device_train_batch_size": ([1, 65_536], [0, 65_537]),
+    "training.gradient_accumulation_steps": ([1, 65_536], [0, 65_537]),
+    "training.num_train_epochs": ([0.000001, 10_000], [0, 10_001]),
+    "training.max_steps": ([-1, 1, 1e12], [-2, -0.5, 0, 0.5]),
+    "training.warmup_steps": ([0, 0.05, 1e12], [-1]),
+    "training.max_grad_norm": ([0, 1e12], [-0.1]),
+    "training.logging_steps": ([1, 1e12], [0, 0.5]),
+    "evaluation.questions": ([0, 1_000_000], [-1, 1_000_001]),
+    "evaluation.max_new_tokens": ([1, 1_000_000], [0, 1_000_001]),
+    "evaluation.batch_size": ([1, 65_536], [0, 65_537]),
+    "seed": ([0, 4_294_967_295], [-1, 4_294_967_296]),
+}
+
+
 @pytest.mark.parametrize("key", RANGES)
 def test_both_ends_of_a_range_are_in_it_and_what_lies_beyond_is_not(key: str) -> None:
-    low, high, unit = RANGES[key]
-    beyond = [low - 1e-3, low - 1] + ([] if high == inf else [high * 1.001 + 1])
-    for value in (low, high):
+    within, beyond = ENDS[key]
+    for value in within:
         assert list(numbers_in_range(with_value(key, value))) == []
     for value in (*beyond, float("nan"), -inf):
         (message,) = numbers_in_range(with_value(key, value))
-        assert message.startswith(f"{key}={value} is out of range. Fix: {key}=..., {unit}, ")
+        assert message.startswith(f"{key}={value} is out of range. Fix: {key}=..., {RANGES[key][2]}, ")
 
 
 @pytest.mark.parametrize(
@@ -57,6 +81,12 @@ def test_both_ends_of_a_range_are_in_it_and_what_lies_beyond_is_not(key: str) ->
             "training.logging_steps",
             0,
             "training.logging_steps=0 is out of range. Fix: training.logging_steps=..., steps, 1 or more",
+        ),
+        (
+            "training.max_steps",
+            0,
+            "training.max_steps=0 is out of range. "
+            "Fix: training.max_steps=..., optimizer steps, -1 for whole epochs, 1 or more",
         ),
         (
             "optimizer.lr",  # whose annotation bitsandbytes leaves out

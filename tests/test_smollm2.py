@@ -18,11 +18,6 @@ NAME = "SmolLM2-135M-Instruct"
 
 
 @pytest.fixture(scope="session")
-def smollm2_folder():
-    return smollm2.folder()
-
-
-@pytest.fixture(scope="session")
 def tokenizer(smollm2_folder):
     from transformers import AutoTokenizer
 

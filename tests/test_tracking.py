@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sft_research.tracking import About, Wandb, recording, wandb_key_is_configured
+from sft_research.tracking import About, Wandb, recording, wandb_key_is_configured, wandb_mode
 from tests.runs import Done
 
 # A seed a tracker: who watches is no part of a run's identity, so the same run would only be reported.
@@ -90,6 +90,43 @@ def test_offline_says_how_to_sync(trained: Callable[..., Done]) -> None:
     run = trained("tracking=wandb", "seed=1")
     folder = next(run.folder.glob("wandb/offline-run-*"))
     assert f"wandb sync {folder.relative_to(run.folder.parents[2])}" in run.out
+
+
+@pytest.mark.parametrize(
+    ("asked", "environment", "key", "mode"),
+    [
+        ("auto", "", "", "offline"),
+        ("auto", "", "a-key", "online"),
+        ("auto", "offline", "a-key", "offline"),
+        ("auto", "disabled", "a-key", "disabled"),
+        ("online", "offline", "", "online"),
+        ("offline", "online", "a-key", "offline"),
+    ],
+)
+def test_the_environment_decides_only_what_the_config_leaves_to_it(
+    asked: str, environment: str, key: str, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WANDB_MODE", environment)
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    assert wandb_mode(asked) == mode
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"),
+    [
+        ("offline", "W&B is offline; to upload: wandb sync {folder}/wandb/offline-run-"),
+        ("disabled", "metrics.jsonl; WANDB_MODE=disabled turned W&B off"),
+    ],
+)
+def test_where_the_curves_are_is_said_of_the_mode_that_was_used(
+    mode: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", mode)
+    monkeypatch.setenv("WANDB_API_KEY", "local-" + "0" * 40)
+    with recording(Wandb("sft_research"), About("a run", "a group", tmp_path, {})) as tracker:
+        tracker.log({"train/loss": 1.0}, 1)
+    assert tracker.where().startswith(said.format(folder=tmp_path))
 
 
 def test_tensorboard_holds_the_losses(trained: Callable[..., Done]) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.runs import TINY, Done, python, train
+from sft_research import run
+from sft_research.config import ConfigError
+from tests.runs import TINY, Done, python, started, train
 
 NO_TORCH = """
 import sys
@@ -105,6 +108,7 @@ def test_a_failed_run_says_so_and_is_no_result(tmp_path: Path) -> None:
     done = train([*TINY, "tracking=none", "optimizer=sgd", "optimizer._target_=broken.Broken"], tmp_path)
     assert done.status == 1
     assert "the third drawer is stuck" in done.err
+    assert done.err.endswith(f"\nThe traceback is in {done.folder.relative_to(tmp_path)}/train.log\n")
     assert "Traceback" not in done.err + done.out
     assert not (done.folder / "result.json").exists()
     failure = json.loads((done.folder / "failure.json").read_text())
@@ -133,6 +137,45 @@ def test_run_from_python_returns_the_result_as_an_object(tmp_path: Path) -> None
     assert json.loads((tmp_path / folder / "result.json").read_text())["steps"] == 2
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["lora.rank=8"], "lora.rank: there is no such key. lora has: r, alpha, "),
+        (["packing=null"], "packing=null: a run needs an option here. Fix: packing=bfd or "),
+        (["lora.r=0"], "lora.r=0 is out of range. Fix: lora.r=..., a rank, from 1 to 4096"),
+        (
+            ["experiments=lora_rank", "model=tiny"],
+            "experiments=lora_rank model=tiny is a grid of lora.r=4,16,64 seed=0,1, and this makes one run. "
+            "Fix: python -m sft_research.train -m experiments=lora_rank model=tiny, "
+            "or hydra.mode=RUN lora.r=... seed=...",
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_run_from_python_refuses_with_one_kind_of_error(
+    overrides: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as refused:
+        run(overrides)
+    assert str(refused.value).startswith(message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_of_a_run_with_options_of_ones_own_composes_it_again(tmp_path: Path) -> None:
+    (tmp_path / "my options" / "lora").mkdir(parents=True)
+    (tmp_path / "my options" / "lora" / "mine.yaml").write_text("defaults: [default]\nr: 3\n")
+    typed = ["--config-dir", "my options", *TINY, "lora=mine", "training.max_steps=1", "tracking=none"]
+    done = started(typed, tmp_path)
+    assert done.returncode == 0, done.stderr
+    (card,) = tmp_path.rglob("runs/default/*/README.md")
+    again = shlex.split(card.read_text().splitlines()[-1])
+    assert again[:3] == ["python", "-m", "sft_research.train"]
+    reported = started(again[3:], tmp_path)
+    assert "This run is finished already" in reported.stdout
+    assert f"  next      {shlex.join(again)} lora.r=32\n" in reported.stdout
+
+
 def test_qwen3_thinking_trains_from_a_local_folder(qwen3_folder: Path, tmp_path: Path) -> None:
     own = [o for o in TINY if o != "model=tiny"]
     done = train(
@@ -153,26 +196,40 @@ def test_qwen3_thinking_trains_from_a_local_folder(qwen3_folder: Path, tmp_path:
     assert losses[-1] < losses[0] - 0.2
 
 
-def test_a_base_model_without_a_template_gets_chatml_and_its_tokens_are_trained(tmp_path: Path) -> None:
-    python(f"from tests.opt import make; make({str(tmp_path / 'opt')!r})", Path(__file__).parents[1])
-    own = [o for o in TINY if o != "model=tiny"]
-    done = train(
-        [
-            "model=opt_350m",
-            f"model.name={tmp_path / 'opt'}",
-            "dataset_format=instruction",
-            "tracking=none",
-            *own,
-        ],
-        tmp_path,
-    )
-    assert done.status == 0, done.out + done.err
-    code = f"""
+RELOADED = """
+import torch
+from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoTokenizer
-adapter = {str(done.folder / "adapter")!r}
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from sft_research.config import build, compose
+from sft_research.loss import held_out_loss
+from sft_research.tokens import encode, formatted
+adapter, base, overrides = {adapter!r}, {base!r}, {overrides!r}
 tokenizer = AutoTokenizer.from_pretrained(adapter)
+model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+model = PeftModel.from_pretrained(model, adapter)
+cfg = compose(overrides).cfg
+rows = formatted(build(cfg.dataset).load().held_out, build(cfg.dataset_format), "held-out")
 trained = [v for k, v in load_file(adapter + "/adapter_model.safetensors").items() if "trainable_tokens_delta" in k]
 print(tokenizer.eos_token, [tuple(v.shape) for v in trained])
+print(held_out_loss(model, encode(rows, tokenizer, 512, "held-out").examples, 3))
 """
-    assert python(code, tmp_path).strip() == "<|im_end|> [(2, 64), (2, 64)]"  # embeddings and head
+
+
+@pytest.mark.parametrize(
+    ("tied", "backend"), [(True, "unsloth"), (False, "unsloth"), (False, "transformers")]
+)
+def test_a_base_model_without_a_template_gets_chatml_and_its_tokens_are_trained(
+    tied: bool, backend: str, tmp_path: Path
+) -> None:
+    base = str(tmp_path / "opt")
+    python(f"from tests.opt import make; make({base!r}, {tied})", Path(__file__).parents[1])
+    own = [o for o in TINY if o != "model=tiny"]
+    overrides = ["model=opt_350m", f"model.name={base}", "dataset_format=instruction", "tracking=none", *own]
+    done = train([*overrides, f"backend={backend}"], tmp_path)
+    assert done.status == 0, done.out + done.err
+    code = RELOADED.format(adapter=str(done.folder / "adapter"), base=base, overrides=overrides)
+    tokens, loss = python(code, tmp_path).splitlines()
+    assert tokens == "<|im_end|> [(2, 64), (2, 64)]"  # embeddings and head
+    assert float(loss) == pytest.approx(done.result["after"]["loss"], rel=1e-5)

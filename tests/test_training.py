@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sft_research import hardware
 from sft_research.config import ConfigError
 from sft_research.loss import held_out_loss
 from tests.trainers import make
@@ -95,3 +96,17 @@ def test_a_setting_that_a_library_changes_is_refused(tmp_path: Path, monkeypatch
     monkeypatch.setattr(SFTConfig, "__post_init__", quietly)
     with pytest.raises(ConfigError, match=r"max_grad_norm=1.0, but a library changed it to 0.5. Fix: "):
         make(tmp_path)
+
+
+def test_the_trainer_stays_on_the_cpu_where_the_model_is_though_the_machine_has_another_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a Mac it would go to mps; a GPU that torch cannot use has a device file all the same."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    monkeypatch.setattr("accelerate.state.is_mps_available", lambda: True)
+    monkeypatch.setattr("transformers.training_args.is_torch_mps_available", lambda: True)
+    monkeypatch.setattr(hardware, "gpu", lambda: True)
+    args = make(tmp_path).args
+    assert (args.device.type, args.dataloader_pin_memory) == ("cpu", False)
