@@ -45,3 +45,21 @@ def captured(file: Path) -> Iterator[Any]:
         finally:
             logging.captureWarnings(False)
             root.removeHandler(handler)
+
+
+@contextmanager
+def library_bars_off() -> Iterator[None]:
+    """A notebook shows the progress bars of datasets and transformers as widgets, past what is captured."""
+    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from transformers.utils import logging as transformers_logging
+
+    were_on = not are_progress_bars_disabled(), transformers_logging.is_progress_bar_enabled()
+    disable_progress_bars()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if were_on[0]:
+            enable_progress_bars()
+        if were_on[1]:
+            transformers_logging.enable_progress_bar()

@@ -20,7 +20,7 @@ from sft_research import environment, secrets
 from sft_research.check import check
 from sft_research.command import command
 from sft_research.config import Run, build
-from sft_research.console import speaking
+from sft_research.console import library_bars_off, speaking
 from sft_research.dataset import Rows
 from sft_research.evaluate import Judge
 from sft_research.lora import Lora
@@ -75,11 +75,12 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
     held_out = encode(held_out_rows, tokenizer, model.max_length, "held-out")
     data = Data(tokenizer, train, held_out, added_tokens, rows.checkable)
     folder.write_json("environment.json", environment.describe(rows.fingerprint))
-    weights = backend.load(model, adapter, added_tokens, len(tokenizer), cfg.seed)
+    with library_bars_off():
+        weights = backend.load(model, adapter, added_tokens, len(tokenizer), cfg.seed)
 
     constant = {"lora/scale": adapter.scale} if isinstance(adapter, Lora) else {}
     about = About(run.name, run.experiment, folder.path, secrets.redact(run.resolved | constant))
-    with recording(build(cfg.tracking), about) as tracker:
+    with library_bars_off(), recording(build(cfg.tracking), about) as tracker:
         trainer = build_trainer(run, weights, data, str(folder / "checkpoints"))
         metrics = Metrics(folder / "metrics.jsonl", tracker, trainer, console, constant)
         judge = Judge(weights, data, build(cfg.evaluation), model.think_tags, console)

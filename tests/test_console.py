@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sft_research.console import captured, speaking
+from sft_research.console import captured, library_bars_off, speaking
 
 log = logging.getLogger("sft_research.test")
 
@@ -61,3 +61,14 @@ def test_a_second_capture_goes_on_where_the_first_ended(tmp_path: Path) -> None:
         with captured(tmp_path / "train.log"):
             print(word)
     assert (tmp_path / "train.log").read_text() == "one\ntwo\n"
+
+
+def test_the_bars_of_libraries_are_off_inside_and_as_they_were_outside() -> None:
+    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    for before in (False, True):
+        (disable_progress_bars if before else enable_progress_bars)()
+        with library_bars_off():
+            assert are_progress_bars_disabled() is True
+        assert are_progress_bars_disabled() is before
+    enable_progress_bars()
