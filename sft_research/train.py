@@ -24,7 +24,6 @@ from sft_research.lora import Lora
 from sft_research.record import Folder
 from sft_research.result import Result
 from sft_research.summary import report
-from sft_research.tokens import Data, encode, formatted
 from sft_research.tracking import About, recording
 
 log = logging.getLogger(__name__)
@@ -53,10 +52,6 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
     """rows -> model -> evaluate -> train -> evaluate -> record, the cheapest step first."""
     started = time.perf_counter()
     cfg = run.cfg
-    rows, to_example = build(cfg.dataset).load(), build(cfg.dataset_format)
-    train_rows = formatted(rows.train, to_example, "training")
-    held_out_rows = formatted(rows.held_out, to_example, "held-out")
-
     backend, model, adapter = build(cfg.backend), build(cfg.model), build(cfg.lora)
     log.info("%s\nLoading %s through %s ...", folder.path, model.name, type(backend).__name__)
     with uncollected():
@@ -64,15 +59,16 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
         from transformers import set_seed
 
         from sft_research.metrics import Metrics
+        from sft_research.prepare import prepare
         from sft_research.training import build_trainer
 
     set_seed(cfg.seed)  # before the model: TRL's own seed comes after LoRA's weights are drawn
     model.require_positions()
     tokenizer, added_tokens = model.tokenizer()
-    train = encode(train_rows, tokenizer, model.max_length, "training")
-    held_out = encode(held_out_rows, tokenizer, model.max_length, "held-out")
-    data = Data(tokenizer, train, held_out, added_tokens, rows.checkable)
-    folder.write_json("environment.json", environment.describe(rows.fingerprint))
+    prepared = prepare(cfg, tokenizer, added_tokens)
+    data = prepared.data
+    folder.list_bad_rows([*data.train.bad, *data.held_out.bad])
+    folder.write_json("environment.json", environment.describe(prepared.fingerprint))
     weights = backend.load(model, adapter, added_tokens, len(tokenizer), cfg.seed)
 
     constant = {"lora/scale": adapter.scale} if isinstance(adapter, Lora) else {}
