@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -24,6 +25,7 @@ from sft_research.tokens import Encoded, Example
 if TYPE_CHECKING:
     import pyarrow as pa
 
+log = logging.getLogger(__name__)
 CHUNK = 1000  # rows written and read at a time
 SPLITS = ("train", "held_out")
 
@@ -72,25 +74,25 @@ def read(key: str) -> Tokens | None:
         counts = json.loads((place / "counts.json").read_text())
         train, held_out = (_read(place / f"{name}.arrow", counts[name]) for name in SPLITS)
         return Tokens(train, held_out, counts["checkable"])
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError):
-        shutil.rmtree(place, ignore_errors=True)
+    except (OSError, ValueError, LookupError, TypeError):
+        shutil.rmtree(place, ignore_errors=True)  # half of an entry would keep a whole one out
         return None
 
 
 def write(key: str, tokens: Tokens) -> Tokens:
     """Keep them, and give them back as they are read; whole or not at all, however many write at once."""
     place = _place(key)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{key}-"))
     try:
-        counts = {name: _write(getattr(tokens, name), beside / f"{name}.arrow") for name in SPLITS}
-        (beside / "counts.json").write_text(json.dumps({**counts, "checkable": tokens.checkable}))
-        with suppress(OSError):  # another process was faster: its tokens are the same
-            os.rename(beside, place)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{key}-") as made:
+            beside = Path(made) / key
+            beside.mkdir()
+            counts = {name: _write(getattr(tokens, name), beside / f"{name}.arrow") for name in SPLITS}
+            (beside / "counts.json").write_text(json.dumps({**counts, "checkable": tokens.checkable}))
+            with suppress(OSError):  # another process was faster: its tokens are the same
+                os.rename(beside, place)
+    except OSError as error:  # a full disk, or a folder that cannot be written: the run needs no cache
+        log.warning("The tokens are not kept for the next run: %s", error)
     return read(key) or tokens
 
 

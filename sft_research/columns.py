@@ -17,15 +17,20 @@ class BadRow(ValueError):
 def column(row: Row, name: str) -> str:
     """The text of a column; raises BadRow where it is missing, null, empty or no text."""
     if name not in row:
-        raise BadRow(f"no column {name!r}; it has {', '.join(map(str, row)) or 'none'}")
+        raise BadRow(f"no column {name!r}; it has {_names(row)}")
     return _text(row[name], f"column {name!r}")
+
+
+def _names(row: Row) -> str:
+    names = [str(name) if str(name).isprintable() else ascii(name) for name in row]
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "") or "none"
 
 
 def _text(value: Any, what: str) -> str:
     if value is None:
         raise BadRow(f"{what} is null")
     if not isinstance(value, str):
-        raise BadRow(f"{what} holds {value!r:.60}, a {type(value).__name__} and not a text")
+        raise BadRow(f"{what} holds {value!r:.60}, of type {type(value).__name__}, not a text")
     if not value.strip():
         raise BadRow(f"{what} is empty")
     try:
@@ -40,7 +45,7 @@ def _text(value: Any, what: str) -> str:
 def turns_of(row: Row, name: str, role: str, said: str, roles: dict[str, str]) -> Iterator[Message]:
     """Each turn as {role, content} and whatever else it has, such as tool calls."""
     if name not in row:
-        raise BadRow(f"no column {name!r}; it has {', '.join(map(str, row)) or 'none'}")
+        raise BadRow(f"no column {name!r}; it has {_names(row)}")
     if not isinstance(row[name], list) or not row[name]:
         raise BadRow(f"column {name!r} holds {row[name]!r:.60}, not a list of turns")
     for number, turn in enumerate(row[name], 1):
@@ -49,7 +54,8 @@ def turns_of(row: Row, name: str, role: str, said: str, roles: dict[str, str]) -
             raise BadRow(f"{what} has no {role!r}: {turn!r:.80}")
         if turn[role] not in roles:
             raise BadRow(f"{what} has the unknown role {turn[role]!r:.40}; known are {', '.join(roles)}")
-        rest = {key: value for key, value in turn.items() if key not in (role, said) and value is not None}
+        ours = (role, said, "role", "content")  # a turn in two styles says everything twice
+        rest = {key: value for key, value in turn.items() if key not in ours and value is not None}
         calls = bool(rest.get("tool_calls"))
         content = "" if calls and not turn.get(said) else _text(turn.get(said), f"{said!r} of {what}")
         yield {"role": roles[turn[role]], "content": content, **rest}
@@ -63,7 +69,7 @@ def tools_of(row: Row, name: str) -> list[Any] | None:
     if isinstance(tools, str):
         try:
             tools = json.loads(tools)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadRow(f"column {name!r} is broken JSON: {error}") from error
     if not isinstance(tools, list):
         raise BadRow(f"column {name!r} holds {tools!r:.60}, not a list of tools")

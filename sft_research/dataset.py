@@ -10,16 +10,14 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from glob import glob
+from glob import escape, glob
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
 from sft_research import files
 from sft_research.config import ConfigError
-from sft_research.readers import Broken, Read
-
-OnBadRow = Literal["error", "skip"]
+from sft_research.readers import READERS, Broken, Read
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Rows:
     train: Sequence[Mapping[str, Any] | Broken]
     held_out: Sequence[Mapping[str, Any] | Broken]
     checkable: bool
-    on_bad_row: OnBadRow = "error"  # stop the run, or leave the row out and list it
+    on_bad_row: Literal["error", "skip"] = "error"  # stop the run, or leave the row out and list it
 
     @property
     def fingerprint(self) -> str:
@@ -55,7 +53,7 @@ class File:
     held_out_limit: int | None = None
     answers_checkable: bool = False
     seed: int = 0
-    on_bad_row: OnBadRow = "error"
+    on_bad_row: Literal["error", "skip"] = "error"
 
     def load(self) -> Rows:
         train: Sequence[Read] = files.read(self.path, "path")
@@ -88,7 +86,7 @@ class Hub:
     held_out_limit: int | None = None
     answers_checkable: bool = False
     seed: int = 0
-    on_bad_row: OnBadRow = "error"
+    on_bad_row: Literal["error", "skip"] = "error"
 
     def load(self) -> Rows:
         train = self._split(self.split, "split")
@@ -107,11 +105,15 @@ class Hub:
         return "-".join(f"{name}={split._fingerprint}" for name, split in sorted(self._loaded().items()))
 
     def _split(self, name: str, key: str) -> Sequence[Any]:
-        place = Path(self.path).expanduser()
-        kinds = (f"{name}.*", f"{name}-*", f"data/{name}.*", f"data/{name}-*")
-        found = sorted(chain.from_iterable(glob(str(place / kind)) for kind in kinds))
+        found = _files_of_split(Path(self.path).expanduser(), name)
+        sorts = sorted({f"{file.parent.name}/*{files.kind_of(file)}" for file in found})
+        if len(sorts) > 1:
+            raise ConfigError(
+                f"dataset.{key}={name}: {self.path} has its rows in {' and in '.join(sorts)}, which may be the same "
+                f"rows. Fix: dataset=file dataset.path={found[0]}, or a glob of one kind"
+            )
         if found:  # read here, so that a bad row has a file and a line
-            return [row for file in found for row in files.rows_of(Path(file), key)]
+            return [row for file in found for row in files.rows_of(file, key)]
         splits = self._loaded()
         if name not in splits:
             raise ConfigError(
@@ -150,6 +152,13 @@ def hold_out(rows: Sequence[Any], share: float, seed: int = 0) -> tuple[list[Any
     return train, held_out
 
 
+def _files_of_split(folder: Path, split: str) -> list[Path]:
+    """train.jsonl, train-00000-of-00002.parquet and the like, in the folder or in its data/."""
+    names = (f"{split}.*", f"{split}-[0-9]*", f"data/{split}.*", f"data/{split}-[0-9]*")
+    found = sorted(chain.from_iterable(glob(f"{escape(str(folder))}/{name}") for name in names))
+    return [Path(file) for file in found if files.kind_of(Path(file)) in READERS]
+
+
 def place_of(row: Any, index: int, split: str) -> str:
     """`train.jsonl:17` where a reader knows it, else the row's number in its split."""
     return getattr(row, "where", "") or f"row {index + 1} of the {split} rows"
@@ -158,7 +167,10 @@ def place_of(row: Any, index: int, split: str) -> str:
 def _content(row: Any) -> bytes:
     if isinstance(row, Broken):
         return row.reason.encode(errors="replace")
-    return json.dumps(row, sort_keys=True, default=str).encode()
+    try:
+        return json.dumps(row, sort_keys=True, default=str).encode()
+    except RecursionError:  # its columns are still taken or refused one by one
+        return b"nested too deeply"
 
 
 def _first(rows: Sequence[Any], limit: int | None) -> Sequence[Any]:

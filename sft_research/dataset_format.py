@@ -15,7 +15,6 @@ from typing import Any, Literal
 from sft_research.columns import BadRow, Message, Row, column, tools_of, turns_of
 from sft_research.config import ConfigError
 
-TrainOn = Literal["every_turn", "last_turn"]
 ROLES = ("system", "user", "assistant", "tool")
 SHAREGPT_ROLES = {
     "human": "user",
@@ -86,7 +85,7 @@ class Chat:
     messages: str = "messages"
     tools: str = "tools"
     system: str | None = None
-    train_on: TrainOn = "every_turn"
+    train_on: Literal["every_turn", "last_turn"] = "every_turn"
 
     def __call__(self, row: Row) -> Conversation:
         turns = list(turns_of(row, self.messages, "role", "content", dict(zip(ROLES, ROLES, strict=True))))
@@ -98,7 +97,7 @@ class ShareGPT:
     conversations: str = "conversations"
     tools: str = "tools"
     system: str | None = None
-    train_on: TrainOn = "every_turn"
+    train_on: Literal["every_turn", "last_turn"] = "every_turn"
 
     def __call__(self, row: Row) -> Conversation:
         turns = list(turns_of(row, self.conversations, "from", "value", SHAREGPT_ROLES))
@@ -137,6 +136,8 @@ def _conversation(
     if system is not None and turns[0]["role"] != "system":
         turns = [{"role": "system", "content": system}, *turns]
     answers = [index for index, turn in enumerate(turns) if turn["role"] == "assistant"]
+    if 0 in answers:
+        raise BadRow("its first turn is the assistant's, so it answers nothing")
     if not answers:
         roles = ", ".join(dict.fromkeys(turn["role"] for turn in turns))
         raise BadRow(f"no assistant turn, so nothing to learn from; its roles are {roles}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import os
 import zlib
@@ -37,14 +38,15 @@ def read(pattern: str, key: str) -> list[Read]:
 
 
 def fingerprint(pattern: str) -> str:
-    """Hash of the content of all that `read` would read, in its order; names do not matter."""
+    """Hash of all that `read` would read, in its order: a file's kind and content, names only inside a folder."""
     import xxhash
 
     place = Path(os.path.expanduser(pattern))
     files = sorted(f for f in place.rglob("*") if f.is_file()) if place.is_dir() else _files(pattern)
     whole = xxhash.xxh3_128()
     for file in files:
-        part = xxhash.xxh3_128()
+        name = str(file.relative_to(place)) if place.is_dir() else kind_of(file)
+        part = xxhash.xxh3_128(name.encode(errors="surrogateescape") + b"\0")
         with file.open("rb") as stream:
             while block := stream.read(2**22):
                 part.update(block)
@@ -53,33 +55,40 @@ def fingerprint(pattern: str) -> str:
 
 
 def _files(pattern: str) -> list[Path]:
-    found = glob(os.path.expanduser(pattern), recursive=True)
-    return [Path(name) for name in sorted(found) if Path(name).is_file()]
+    place = Path(os.path.expanduser(pattern))
+    if place.is_file():  # a name may hold brackets and stars of its own
+        return [place]
+    return [Path(name) for name in sorted(glob(str(place), recursive=True)) if Path(name).is_file()]
 
 
 def rows_of(file: Path, key: str) -> Iterator[Read]:
     """The rows of one file; raises ConfigError for a kind that is not read."""
-    kind = next((s for s in reversed(file.suffixes) if s not in OPENERS), "")
+    kind = kind_of(file)
     if kind not in READERS:
         raise ConfigError(
             f"dataset.{key}: {file} is not of a kind that is read. Fix: dataset.{key}=FILE, one of "
             f"{', '.join(READERS)}, compressed or not ({', '.join(OPENERS)})"
         )
-    opened = OPENERS.get(file.suffix, open)
+    opened = OPENERS.get(file.suffix.lower(), open)
+    count = 0
     try:
         with opened(file, "rb") as stream:
-            yield from READERS[kind](stream, str(file))
+            for row in READERS[kind](stream, str(file)):
+                count += 1
+                yield row
     except DAMAGE as error:
-        yield Broken(str(file), f"it cannot be read to its end: {error}")
+        yield Broken(str(file), f"it cannot be read to its end, after {count} rows: {error}")
+
+
+def kind_of(file: Path) -> str:
+    """`.jsonl` of rows.jsonl.gz"""
+    return next((s for s in reversed([s.lower() for s in file.suffixes]) if s not in OPENERS), "")
 
 
 def _zstd(file: Path, mode: str) -> IO[bytes]:
-    try:
-        import zstandard
-    except ImportError as error:
-        raise ConfigError(f"{file} needs zstandard. Fix: pip install zstandard, or decompress it") from error
-    stream: IO[bytes] = zstandard.open(file, mode)
-    return stream
+    import pyarrow as pa  # which says so where a file ends too early; the zstandard package does not
+
+    return io.BufferedReader(pa.input_stream(str(file), compression="zstd"))
 
 
 OPENERS: dict[str, Callable[..., Any]] = {

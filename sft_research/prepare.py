@@ -23,17 +23,7 @@ from sft_research.tokens import Data, encode
 
 log = logging.getLogger(__name__)
 # Modules that decide what a row becomes: a change in one of them misses the cache.
-DECIDING = (
-    "arithmetic",
-    "columns",
-    "dataset",
-    "dataset_format",
-    "files",
-    "mixture",
-    "readers",
-    "tokens",
-    "turns",
-)
+DECIDING = ("columns", "dataset", "dataset_format", "files", "pieces", "readers", "tokens", "turns")
 
 
 @dataclass(frozen=True)
@@ -77,7 +67,7 @@ def _tokens(rows: Rows, to_example: Any, tokenizer: Any, max_length: int) -> cac
     bad = [*train.bad, *held_out.bad]
     if bad and rows.on_bad_row == "error":
         raise ConfigError(f"{_listed(bad)}\nFix: mend them, or dataset.on_bad_row=skip to leave them out")
-    if bad and not train.examples:
+    if not train.examples:
         raise ConfigError(
             f"{_listed(bad)}\nNo training row is left. Fix: dataset_format=... for these columns"
         )
@@ -87,18 +77,20 @@ def _tokens(rows: Rows, to_example: Any, tokenizer: Any, max_length: int) -> cac
 def _key(cfg: DictConfig, tokenizer: Any, fingerprint: str) -> str:
     """Hash of all that decides a row's tokens."""
     data: Any = OmegaConf.to_container(cfg.dataset, resolve=True)
-    data.pop("path", None)  # a moved file has the same fingerprint
+    for key in ("path", "held_out"):  # a moved file has the same fingerprint; a split has a name
+        if isinstance(data.get(key), str) and not (key == "held_out" and "split" in data):
+            del data[key]
     settings = [data, OmegaConf.to_container(cfg.dataset_format, resolve=True), cfg.model.max_length]
     template = str(tokenizer.chat_template or "")
     marks = [template, tokenizer.eos_token_id, tokenizer.bos_token_id]
-    own = {node._target_.rpartition(".")[0] for _, node in targets(cfg)}
+    own = {node._target_ for part in (cfg.dataset, cfg.dataset_format) for _, node in targets(part)}
     modules = {f"sft_research.{name}" for name in DECIDING} | own
     today = time.strftime("%Y-%m-%d") if "strftime_now" in template else ""  # Llama 3.2's says the date
     digest = xxhash.xxh3_128()
     for part in (
         fingerprint,
         json.dumps([settings, marks], sort_keys=True),
-        tokenizer.backend_tokenizer.to_str(),
+        _vocabulary(tokenizer),
         today,
         *(_source(name) for name in sorted(modules)),
     ):
@@ -106,13 +98,21 @@ def _key(cfg: DictConfig, tokenizer: Any, fingerprint: str) -> str:
     return digest.hexdigest()
 
 
-def _source(module: str) -> str:
-    """The source of a module of ours or of the user's own, the name of a library's."""
-    file = getattr(sys.modules.get(module), "__file__", None)
-    ours = module.startswith("sft_research.")
-    return (
-        Path(file).read_text(errors="replace") if file and (ours or "site-packages" not in file) else module
-    )
+def _vocabulary(tokenizer: Any) -> str:
+    if tokenizer.is_fast:
+        text: str = tokenizer.backend_tokenizer.to_str()
+        return text
+    return json.dumps([type(tokenizer).__name__, tokenizer.get_vocab()], sort_keys=True)
+
+
+def _source(target: str) -> str:
+    """The source of the module of a target that is ours or the user's own, the name of a library's."""
+    module = target
+    while module and module not in sys.modules:  # of `my_package.Format.from_file` too
+        module = module.rpartition(".")[0]
+    file = getattr(sys.modules.get(module), "__file__", None) or ""
+    own = module.startswith("sft_research.") or (file.endswith(".py") and "site-packages" not in file)
+    return Path(file).read_text(errors="replace") if own else target
 
 
 def _listed(bad: Sequence[Broken]) -> str:

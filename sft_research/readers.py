@@ -16,6 +16,7 @@ from typing import IO, Any
 
 MAX_ROW_BYTES = 10 * 2**20  # a longer row is no training example, and keeps a tokenizer busy for minutes
 BOM = b"\xef\xbb\xbf"
+BROKEN_JSON = (ValueError, RecursionError)
 
 
 class Row(dict[str, Any]):
@@ -60,16 +61,13 @@ def json_list(stream: IO[bytes], name: str) -> Iterator[Read]:
     content = stream.read().removeprefix(BOM)
     try:
         values = json.loads(content.decode())
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        yield Broken(f"{name}:{line}", _not_utf8(error))
-    except json.JSONDecodeError as error:
-        if error.msg == "Extra data" and content.lstrip().startswith(b"{"):
+    except BROKEN_JSON as error:
+        if getattr(error, "msg", "") == "Extra data" and content.lstrip().startswith(b"{"):
             yield from jsonl(io.BytesIO(content), name)
         elif content.strip():
-            yield Broken(f"{name}:{error.lineno}", f"broken JSON: {error.msg} in column {error.colno}")
-    except RecursionError:
-        yield Broken(name, "broken JSON: it is nested too deeply")
+            line = content.count(b"\n", 0, error.start) + 1 if isinstance(error, UnicodeDecodeError) else 0
+            line = getattr(error, "lineno", line)
+            yield Broken(f"{name}:{line}" if line else name, _why(error))
     else:
         for number, value in enumerate(values if isinstance(values, list) else [values], start=1):
             yield placed(value, f"{name}, item {number}")
@@ -79,39 +77,65 @@ def csv_table(stream: IO[bytes], name: str) -> Iterator[Read]:
     """Every cell as text: a csv has no types, and a guess makes 2 a 2.0 and the word NA a null."""
     text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
     before = csv.field_size_limit(MAX_ROW_BYTES)
-    table = csv.reader(text, strict=True)
-    columns: list[str] = []
-    began = 1
     try:
-        for cells in table:
-            if not columns:
-                columns = cells
-                twice = [column for column in dict.fromkeys(columns) if columns.count(column) > 1]
-                if twice:
-                    yield Broken(f"{name}:1", f"the header names {', '.join(twice)} twice")
-                    return
+        lines = _csv_lines(csv.reader(text, strict=True), name)
+        where, columns = next(((where, cells) for where, cells in lines if cells), ("", []))
+        flaw = columns if isinstance(columns, str) else _flaw_of_header(columns)
+        if flaw:
+            yield Broken(where, flaw)  # without its columns no row can be read
+            return
+        for where, cells in lines:
+            if isinstance(cells, str):
+                yield Broken(where, cells)
             elif cells:
-                yield _cells(cells, columns, f"{name}:{began}")
-            began = table.line_num + 1
-    except csv.Error as error:  # such as a quote that is never closed: nothing behind it can be read
-        yield Broken(f"{name}:{began}", f"broken CSV: {error}")
+                yield _cells(cells, list(columns), where)
     finally:
         csv.field_size_limit(before)
+
+
+def _csv_lines(table: Any, name: str) -> Iterator[tuple[str, list[str] | str]]:
+    """(place, its cells or what is wrong with it); after a broken row the reader goes on with the next line."""
+    while True:
+        began = table.line_num + 1
+        try:
+            cells = next(table)
+        except StopIteration:
+            return
+        except csv.Error as error:  # such as a quote that is never closed
+            lines = f", in lines {began} to {table.line_num}" if table.line_num > began else ""
+            yield f"{name}:{began}", f"broken CSV: {error}{lines}"
+        else:
+            yield f"{name}:{began}", cells
+
+
+def _flaw_of_header(columns: list[str]) -> str | None:
+    twice = ", ".join(repr(name) for name in dict.fromkeys(columns) if columns.count(name) > 1)
+    return f"the header names {twice} twice" if twice else _not_text(columns)
 
 
 def parquet(stream: IO[bytes], name: str) -> Iterator[Read]:
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
+    number = 0
     try:
-        batches = ParquetFile(io.BytesIO(stream.read())).iter_batches()
-        number = 0
-        for batch in batches:
-            for value in batch.to_pylist():
+        for batch in ParquetFile(io.BytesIO(stream.read())).iter_batches(1000):
+            for value in _plain(batch):
                 number += 1
-                yield placed(value, f"{name}, row {number}")
+                where = f"{name}, row {number}"
+                yield Broken(where, value) if isinstance(value, str) else placed(value, where)
     except (pyarrow.ArrowException, OSError) as error:
-        yield Broken(name, f"broken parquet: {str(error).splitlines()[0]}")
+        yield Broken(name, f"broken parquet, after {number} rows: {str(error).partition(chr(10))[0]}")
+
+
+def _plain(batch: Any) -> list[Any]:
+    """The rows of a batch; in the place of one that Python cannot hold, why not."""
+    try:
+        return batch.to_pylist()
+    except (ValueError, OverflowError) as error:
+        if batch.num_rows == 1:
+            return [f"{type(error).__name__}: {error}"]
+        return [row for index in range(batch.num_rows) for row in _plain(batch.slice(index, 1))]
 
 
 READERS: dict[str, Callable[[IO[bytes], str], Iterable[Read]]] = {
@@ -136,13 +160,9 @@ def _lines(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
 
 def _parsed(line: bytes, where: str) -> Read:
     try:
-        return placed(json.loads(line.decode()), where)
-    except UnicodeDecodeError as error:
-        return Broken(where, _not_utf8(error))
-    except json.JSONDecodeError as error:
-        return Broken(where, f"broken JSON: {error.msg} in column {error.colno}")
-    except RecursionError:
-        return Broken(where, "broken JSON: it is nested too deeply")
+        return placed(json.loads(line.decode().rstrip("\r\n")), where)
+    except BROKEN_JSON as error:
+        return Broken(where, _why(error))
 
 
 def _cells(cells: list[str], columns: list[str], where: str) -> Read:
@@ -151,15 +171,29 @@ def _cells(cells: list[str], columns: list[str], where: str) -> Read:
     size = sum(map(len, cells))
     if size > MAX_ROW_BYTES:
         return Broken(where, _too_long(size))
+    flaw = _not_text(cells)
+    return Broken(where, flaw) if flaw else placed(dict(zip(columns, cells, strict=True)), where)
+
+
+def _not_text(cells: list[str]) -> str | None:
+    text = "".join(cells)
+    if "\0" in text:
+        return "it holds a NUL byte, which no text does"
     try:
-        "".join(cells).encode()  # bytes that are not UTF-8 came in as lone surrogates
+        text.encode()  # bytes that are not UTF-8 came in as lone surrogates
     except UnicodeEncodeError as error:
-        return Broken(where, f"not UTF-8: byte {ord(error.object[error.start]) - 0xDC00:#04x}")
-    return placed(dict(zip(columns, cells, strict=True)), where)
+        return f"not UTF-8: byte {ord(error.object[error.start]) - 0xDC00:#04x}"
+    return None
 
 
-def _not_utf8(error: UnicodeDecodeError) -> str:
-    return f"not UTF-8: byte {error.object[error.start]:#04x}"
+def _why(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8: byte {error.object[error.start]:#04x}"
+    if isinstance(error, json.JSONDecodeError):
+        return f"broken JSON: {error.msg} in column {error.colno}"
+    if isinstance(error, RecursionError):
+        return "broken JSON: it is nested too deeply"
+    return "broken JSON: a number of more digits than Python reads"
 
 
 def _too_long(size: int) -> str:

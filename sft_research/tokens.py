@@ -2,7 +2,7 @@
 
     prompt      <|im_start|>user\\n1+1?<|im_end|>\\n<|im_start|>assistant\\n     labels -100
     completion  2<|im_end|>                                                   labels = ids
-The prompt is what the model is given at generation time, token for token.
+The prompt is what the model is given at generation time, token for token, earlier turns included.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from typing import Any
 
 from sft_research.columns import BadRow
 from sft_research.config import ConfigError
-from sft_research.dataset import place_of
 from sft_research.dataset_format import Conversation, Text
+from sft_research.pieces import Pieces, pieces_of
 from sft_research.readers import Broken
-from sft_research.turns import turns_in_template
 
 IGNORED = -100  # torch's ignore_index: no loss here
 CHUNK = 512  # rows a call of the tokenizer, which works on them in parallel
@@ -46,7 +45,7 @@ class Encoded:
     examples: Sequence[Example]
     truncated: int = 0  # rows cut at max_length, with some labels left
     dropped: int = 0  # rows with no label left within max_length
-    answers_cut: int = 0  # trained answers whose end, end of turn included, is behind max_length
+    answers_cut: int = 0  # trained answers, of dropped rows too, whose end of turn is behind max_length
     bad: list[Broken] = field(default_factory=list)  # rows left out by dataset.on_bad_row=skip
 
 
@@ -61,17 +60,6 @@ class Data:
     checkable: bool  # whether an answer has one right text
 
 
-@dataclass(frozen=True)
-class Pieces:
-    """A row as texts in order; those with an answer have loss, together with `end` behind the last."""
-
-    where: str
-    texts: list[tuple[str, str | None]]  # (text, the answer that it is)
-    begin: list[int]
-    end: list[int]
-    is_conversation: bool
-
-
 def encode(
     rows: Sequence[Mapping[str, Any] | Broken],
     to_example: Callable[[Any], Conversation | Text],
@@ -81,7 +69,7 @@ def encode(
 ) -> Encoded:
     """Tokens and labels of a split's rows, bad ones listed; raises ConfigError where none keeps an answer."""
     bad: list[Broken] = []
-    pieces = _pieces(rows, to_example, tokenizer, name, bad)
+    pieces = pieces_of(rows, to_example, tokenizer, name, bad)
     examples: list[Example] = []
     truncated = dropped = cut = 0
     while chunk := list(islice(pieces, CHUNK)):
@@ -100,56 +88,40 @@ def encode(
     return Encoded(examples, truncated, dropped, cut, bad)
 
 
-def _pieces(
-    rows: Sequence[Any], to_example: Callable[[Any], Any], tokenizer: Any, name: str, bad: list[Broken]
-) -> Iterator[Pieces]:
-    begins = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
-    begin = [tokenizer.bos_token_id] if begins else []
-    for index, row in enumerate(rows):
-        where = place_of(row, index, name)
-        try:
-            if isinstance(row, Broken):
-                raise BadRow(row.reason)
-            made = (getattr(row, "format", None) or to_example)(row)
-            if isinstance(made, Conversation):
-                turns = turns_in_template(made, tokenizer)
-                said = [made.messages[index]["content"] for index in made.trained]
-                texts = [
-                    t
-                    for turn, text in zip(turns, said, strict=True)
-                    for t in ((turn.context, None), (turn.answer, text))
-                ]
-                yield Pieces(where, texts, [], [], True)
-            elif isinstance(made, Text):
-                texts = [(made.prompt, None), (made.completion, made.completion)]
-                yield Pieces(where, texts, begin, [tokenizer.eos_token_id], False)
-            else:
-                raise BadRow(f"the format made a {type(made).__name__} of it, no Conversation and no Text")
-        except BadRow as error:
-            bad.append(Broken(where, str(error)))
-        except (
-            LookupError,
-            TypeError,
-            AttributeError,
-            ValueError,
-        ) as error:  # a format may be the user's own
-            bad.append(Broken(where, f"{type(error).__name__}: {error}"))
-
-
 def _examples(
     chunk: Sequence[Pieces], tokenizer: Any, max_length: int, bad: list[Broken]
 ) -> Iterator[tuple[Example, list[int]]]:
     """Each row's Example, and where its answers end before they are cut at max_length."""
-    texts = [text for row in chunk for text, _ in row.texts]
-    wholes = ["".join(text for text, _ in row.texts) for row in chunk if row.is_conversation]
-    ids = iter(_ids(texts, tokenizer))
-    whole_ids = iter(_ids(wholes, tokenizer))
+    ids = iter(_ids([text for row in chunk for text in row.to_tokenize], tokenizer))
     for row in chunk:
         parts = [next(ids) for _ in row.texts]
-        if row.is_conversation and (apart := list(chain.from_iterable(parts))) != (whole := next(whole_ids)):
-            bad.append(Broken(row.where, _difference(apart, whole, tokenizer)))
-        else:
+        try:
+            if row.is_conversation:
+                parts = _as_generated(row, parts, tokenizer)
             yield _example(row, parts, max_length)
+        except BadRow as error:
+            bad.append(Broken(row.where, str(error)))
+
+
+def _as_generated(row: Pieces, parts: list[list[int]], tokenizer: Any) -> list[list[int]]:
+    """The parts' tokens, the last of them found in the whole conversation behind the tokens of its prompt.
+
+    Raises BadRow where earlier turns, put together, are not the tokens that the prompt of the last one has.
+    """
+    *apart, whole = parts
+    prompt = list(chain.from_iterable(apart))
+    if whole[: len(prompt)] == prompt and len(whole) > len(prompt):
+        return [*apart, whole[len(prompt) :]]
+    # The answer's beginning has merged with the prompt's end, as two line breaks do. The model goes on
+    # from the prompt's own tokens, and so does training.
+    texts = [text for text, _ in row.texts]
+    given, answer = _ids(["".join(texts[:-1]), texts[-1]], tokenizer)
+    if given != prompt:
+        last = "; dataset_format.train_on=last_turn takes it as it is"
+        raise BadRow(_difference(prompt, given, tokenizer) + last)
+    if tokenizer.decode(prompt + answer) != tokenizer.decode(whole):
+        raise BadRow(_difference(prompt + answer, whole, tokenizer))
+    return [*apart, answer]
 
 
 def _example(row: Pieces, parts: list[list[int]], max_length: int) -> tuple[Example, list[int]]:

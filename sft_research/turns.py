@@ -69,7 +69,8 @@ def _answer(tokenizer: Any, conversation: Conversation, index: int, prompt: str)
     opened = OPENED.search(prompt)
     head = prompt[: opened.start()] if opened else prompt
     visible = content.rpartition("</think>")[2].strip()
-    written_out = shown.startswith(head) and visible in shown[len(head) :]
+    said = shown[len(head) :].rpartition("</think>")[2].lstrip()
+    written_out = shown.startswith(head) and said.startswith(visible)
     if not written_out or turn.get("tool_calls"):
         raise ConfigError(
             "the chat template writes a finished answer otherwise than the prompt it answers: "
@@ -78,20 +79,14 @@ def _answer(tokenizer: Any, conversation: Conversation, index: int, prompt: str)
     end = _end(tokenizer, before)
     if opened and f"</{opened[1]}>" not in content:
         return f"\n</{opened[1]}>\n\n{content}{end}"  # no thought, and the tag is open: close it
-    return content[len(_said(prompt, content)) :] + end
+    if opened:  # the prompt has said the tag and its line break already
+        content = content.removeprefix(f"<{opened[1]}>").lstrip()
+    return content + end
 
 
 def _end(tokenizer: Any, before: list[Message]) -> str:
     probe = _render(tokenizer, [*before, {"role": "assistant", "content": "PROBE"}], None)
     return probe.rpartition("PROBE")[2].rstrip()
-
-
-def _said(prompt: str, content: str) -> str:
-    """The start of `content` that the prompt has already said, such as `<think>\\n`."""
-    for length in range(min(len(content), 64), 0, -1):
-        if prompt.endswith(content[:length]):
-            return content[:length]
-    return ""
 
 
 def _render(tokenizer: Any, messages: list[Message], tools: Any, add_generation_prompt: bool = False) -> str:
@@ -101,7 +96,7 @@ def _render(tokenizer: Any, messages: list[Message], tools: Any, add_generation_
         text: str = tokenizer.apply_chat_template(
             messages, tools=tools, tokenize=False, add_generation_prompt=add_generation_prompt
         )
-    except (TemplateError, TypeError, ValueError, KeyError) as error:
+    except (TemplateError, TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
         raise BadRow(f"the chat template refuses it: {error}") from error
     return text
 
