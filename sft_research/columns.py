@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 Row = Mapping[str, Any]
@@ -17,12 +17,13 @@ class BadRow(ValueError):
 def column(row: Row, name: str) -> str:
     """The text of a column; raises BadRow where it is missing, null, empty or no text."""
     if name not in row:
-        raise BadRow(f"no column {name!r}; it has {_names(row)}")
+        raise BadRow(f"no column {name!r}; it has {names_of(row)}")
     return _text(row[name], f"column {name!r}")
 
 
-def _names(row: Row) -> str:
-    names = [str(name) if str(name).isprintable() else ascii(name) for name in row]
+def names_of(columns: Iterable[Any]) -> str:
+    """Names to print: some, and none that a terminal cannot show."""
+    names = [str(name) if str(name).isprintable() else ascii(name) for name in columns]
     return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "") or "none"
 
 
@@ -45,7 +46,7 @@ def _text(value: Any, what: str) -> str:
 def turns_of(row: Row, name: str, role: str, said: str, roles: dict[str, str]) -> Iterator[Message]:
     """Each turn as {role, content} and whatever else it has, such as tool calls."""
     if name not in row:
-        raise BadRow(f"no column {name!r}; it has {_names(row)}")
+        raise BadRow(f"no column {name!r}; it has {names_of(row)}")
     if not isinstance(row[name], list) or not row[name]:
         raise BadRow(f"column {name!r} holds {row[name]!r:.60}, not a list of turns")
     for number, turn in enumerate(row[name], 1):

@@ -1,8 +1,7 @@
-"""Bytes of a file -> rows that know their line; a line that is no row says so in its place.
+"""Bytes of a file -> rows that know their line; a line that is no row says so in its place, as no library does.
 
-    train.jsonl   {"question": "1+1?"}\\n{"question": \\n
-    -> Row({"question": "1+1?"}) of train.jsonl:1, Broken("train.jsonl:2", "broken JSON: Expecting value ...")
-Read here and not by a library: what theirs say of a bad row has no line.
+train.jsonl   {"question": "1+1?"}\\n{"question": \\n
+-> Row({"question": "1+1?"}) of train.jsonl:1, Broken("train.jsonl:2", "broken JSON: Expecting value ...")
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
+
+from sft_research.columns import names_of
 
 MAX_ROW_BYTES = 10 * 2**20  # a longer row is no training example, and keeps a tokenizer busy for minutes
 BOM = b"\xef\xbb\xbf"
@@ -138,12 +139,8 @@ def _plain(batch: Any) -> list[Any]:
         return [row for index in range(batch.num_rows) for row in _plain(batch.slice(index, 1))]
 
 
-READERS: dict[str, Callable[[IO[bytes], str], Iterable[Read]]] = {
-    ".jsonl": jsonl,
-    ".json": json_list,
-    ".csv": csv_table,
-    ".parquet": parquet,
-}
+Reader = Callable[[IO[bytes], str], Iterable[Read]]
+READERS: dict[str, Reader] = {".jsonl": jsonl, ".json": json_list, ".csv": csv_table, ".parquet": parquet}
 
 
 def _lines(stream: IO[bytes]) -> Iterator[tuple[bytes, int]]:
@@ -167,11 +164,9 @@ def _parsed(line: bytes, where: str) -> Read:
 
 def _cells(cells: list[str], columns: list[str], where: str) -> Read:
     if len(cells) != len(columns):
-        return Broken(where, f"{len(cells)} cells, where the header has {len(columns)}: {', '.join(columns)}")
+        return Broken(where, f"{len(cells)} cells, where the header has {len(columns)}: {names_of(columns)}")
     size = sum(map(len, cells))
-    if size > MAX_ROW_BYTES:
-        return Broken(where, _too_long(size))
-    flaw = _not_text(cells)
+    flaw = _too_long(size) if size > MAX_ROW_BYTES else _not_text(cells)
     return Broken(where, flaw) if flaw else placed(dict(zip(columns, cells, strict=True)), where)
 
 
@@ -191,9 +186,10 @@ def _why(error: Exception) -> str:
         return f"not UTF-8: byte {error.object[error.start]:#04x}"
     if isinstance(error, json.JSONDecodeError):
         return f"broken JSON: {error.msg} in column {error.colno}"
-    if isinstance(error, RecursionError):
-        return "broken JSON: it is nested too deeply"
-    return "broken JSON: a number of more digits than Python reads"
+    deep = isinstance(error, RecursionError)
+    return (
+        f"broken JSON: {'it is nested too deeply' if deep else 'a number of more digits than Python reads'}"
+    )
 
 
 def _too_long(size: int) -> str:
