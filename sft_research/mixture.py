@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ class Mixture:
         if wanted is not None and wanted > possible + 1e-9:
             scarce = min(shares, key=lambda name: have[name] / shares[name])
             raise ConfigError(
-                f"dataset.rows={wanted} needs {wanted * shares[scarce]:.0f} rows of {scarce}, which has "
+                f"dataset.rows={wanted} needs {math.ceil(wanted * shares[scarce])} rows of {scarce}, which has "
                 f"{have[scarce]}. Fix: dataset.rows={int(possible + 1e-9)}, or a smaller dataset.parts.{scarce}.weight"
             )
         size = int(possible + 1e-9) if wanted is None else wanted
