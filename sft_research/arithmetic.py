@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sft_research.config import ConfigError
-from sft_research.dataset import Row, Rows
+from sft_research.dataset import Rows
 
 SUMS = (
     "Calculate {a} plus {b}.",
@@ -29,6 +29,9 @@ DIFFERENCES = (
 )
 # Of 4,095 easy and 405,450 hard pairs, so that drawing new ones at random stays quick; half of `mixed` is easy.
 POSSIBLE = {"easy": 3_000, "mixed": 6_000, "hard": 100_000}
+
+
+Row = dict[str, str]
 
 
 @dataclass(frozen=True)

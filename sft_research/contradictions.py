@@ -81,7 +81,8 @@ def bfloat16_needs_hardware(cfg: DictConfig) -> Iterator[str]:
 
 
 def thinking_needs_tags(cfg: DictConfig) -> Iterator[str]:
-    if "think_tags" in cfg.dataset_format and cfg.dataset_format.think_tags is None:
+    formats = [cfg.dataset_format, *(part.format for part in _parts(cfg).values() if "format" in part)]
+    if any("think_tags" in each and each.think_tags is None for each in formats):
         yield (
             f"dataset_format=thinking, but {_select(cfg, 'model.name')} has no think tags. "
             "Fix: \"model.think_tags=['<think>','</think>']\" to train them as text, or dataset_format=instruction"
@@ -101,6 +102,30 @@ def evaluation_needs_held_out_rows(cfg: DictConfig) -> Iterator[str]:
             f"{' and '.join(f'{key}={value}' for key, (value, _) in asked.items())}. "
             f"Fix: {' '.join(f'{key}={off}' for key, (_, off) in asked.items())}, or dataset.held_out={some}"
         )
+
+
+def a_seed_picks_held_out_rows(cfg: DictConfig) -> Iterator[str]:
+    seed, held_out = _select(cfg, "dataset.seed"), _select(cfg, "dataset.held_out")
+    if seed and isinstance(held_out, str):
+        yield (
+            f"dataset.seed={seed} would be ignored: it picks a share, and dataset.held_out={held_out} is held out "
+            "whole. Fix: dataset.seed=0, or dataset.held_out=0.05"
+        )
+
+
+def a_mixture_has_weights(cfg: DictConfig) -> Iterator[str]:
+    parts = _parts(cfg)
+    weights = {name: part.get("weight", 1) for name, part in parts.items()}
+    for name, weight in weights.items():
+        if isinstance(weight, (int, float)) and weight < 0:
+            yield f"dataset.parts.{name}.weight={weight} is no share. Fix: dataset.parts.{name}.weight=1"
+    if parts and not any(weights.values()):
+        some = next(iter(parts))
+        yield f"Every weight of dataset.parts is 0, so there are no rows. Fix: dataset.parts.{some}.weight=1"
+    for name in parts:
+        key = f"dataset.parts.{name}.source.on_bad_row"
+        if _select(cfg, key) == "skip":
+            yield f"{key}=skip would be ignored: the mixture decides. Fix: dataset.on_bad_row=skip, and ~{key}"
 
 
 def warm_up_fits_in_the_run(cfg: DictConfig) -> Iterator[str]:
@@ -127,9 +152,16 @@ CONTRADICTIONS: tuple[Callable[[DictConfig], Iterator[str]], ...] = (
     bfloat16_needs_hardware,
     thinking_needs_tags,
     evaluation_needs_held_out_rows,
+    a_seed_picks_held_out_rows,
+    a_mixture_has_weights,
     warm_up_fits_in_the_run,
     wandb_online_needs_a_key,
 )
+
+
+def _parts(cfg: DictConfig) -> Any:
+    """The parts of a mixture by name; none of any other source."""
+    return _select(cfg, "dataset.parts") or {}
 
 
 def _select(cfg: DictConfig, key: str) -> Any:

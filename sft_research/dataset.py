@@ -1,31 +1,33 @@
-"""Where rows come from. A source has one verb, `load`, and gives training and held-out rows apart."""
+"""Where rows come from. A source has one verb, `load`, and gives training and held-out rows apart.
+
+A source of your own: dataset._target_=my_package.MySource, with `load() -> Rows`; rows are dicts.
+"""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from glob import glob
-from itertools import islice
+from glob import escape, glob
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from sft_research import files
 from sft_research.config import ConfigError
-
-Row = dict[str, Any]
-READERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+from sft_research.readers import READERS, Broken, Read
 
 
 @dataclass(frozen=True)
 class Rows:
     """Training and held-out rows; `checkable` says whether an answer has one right text."""
 
-    train: Sequence[Row]
-    held_out: Sequence[Row]
+    train: Sequence[Mapping[str, Any] | Broken]
+    held_out: Sequence[Mapping[str, Any] | Broken]
     checkable: bool
+    on_bad_row: Literal["error", "skip"] = "error"  # stop the run, or leave the row out and list it
 
     @property
     def fingerprint(self) -> str:
@@ -33,7 +35,7 @@ class Rows:
         digest = hashlib.sha256()
         for part in (self.train, self.held_out):
             for row in part:
-                digest.update(json.dumps(row, sort_keys=True, default=str).encode())
+                digest.update(_content(row))
             digest.update(b"|")
         return digest.hexdigest()[:16]
 
@@ -53,6 +55,37 @@ class Rows:
 
 
 @dataclass(frozen=True)
+class File:
+    """One file, a glob, or a folder of `save_to_disk`: jsonl, json, csv or parquet, compressed or not.
+
+    `held_out` is a second one, or the share of rows that `seed` picks.
+    """
+
+    path: str
+    held_out: str | float = 0.05
+    limit: int | None = None
+    held_out_limit: int | None = None
+    answers_checkable: bool = False
+    seed: int = 0
+    on_bad_row: Literal["error", "skip"] = "error"
+
+    def load(self) -> Rows:
+        train: Sequence[Read] = files.read(self.path, "path")
+        if isinstance(self.held_out, str):
+            held_out: Sequence[Read] = files.read(self.held_out, "held_out")
+        else:
+            train, held_out = hold_out(train, self.held_out, self.seed)
+        return Rows(
+            train[: self.limit], held_out[: self.held_out_limit], self.answers_checkable, self.on_bad_row
+        )
+
+    def fingerprint(self) -> str:
+        """Of the files' bytes: a moved file is the same data, a changed one is not."""
+        places = [self.path, *([self.held_out] if isinstance(self.held_out, str) else [])]
+        return "-".join(files.fingerprint(place)[:16] for place in places)
+
+
+@dataclass(frozen=True)
 class Hub:
     """A dataset of the hub by name, or a folder of files named after their splits (train.jsonl, ...).
 
@@ -66,103 +99,95 @@ class Hub:
     limit: int | None = None
     held_out_limit: int | None = None
     answers_checkable: bool = False
+    seed: int = 0
+    on_bad_row: Literal["error", "skip"] = "error"
 
     def load(self) -> Rows:
+        train = self._split(self.split, "split")
+        if isinstance(self.held_out, str):
+            held_out = self._split(self.held_out, "held_out")
+        else:
+            train, held_out = hold_out(train, self.held_out, self.seed)
+        limited = _first(train, self.limit), _first(held_out, self.held_out_limit)
+        return Rows(*limited, self.answers_checkable, self.on_bad_row)
+
+    def fingerprint(self) -> str:
+        """Of a folder's bytes, or what the datasets library names the version it has."""
+        place = Path(self.path).expanduser()
+        if place.is_dir():
+            return files.fingerprint(self.path)[:16]
+        return "-".join(f"{name}={split._fingerprint}" for name, split in sorted(self._loaded().items()))
+
+    def _split(self, name: str, key: str) -> Sequence[Any]:
+        found = _files_of_split(Path(self.path).expanduser(), name)
+        sorts = sorted({f"{file.parent.name}/*{files.kind_of(file)}" for file in found})
+        if len(sorts) > 1:
+            raise ConfigError(
+                f"dataset.{key}={name}: {self.path} has its rows in {' and in '.join(sorts)}, which may be the same "
+                f"rows. Fix: dataset=file dataset.path={found[0]}, or a glob of one kind"
+            )
+        if found:  # read here, so that a bad row has a file and a line
+            return [row for file in found for row in files.rows_of(file, key)]
+        splits = self._loaded()
+        if name not in splits:
+            raise ConfigError(
+                f"dataset.{key}={name}: there is no such split. Fix: dataset.{key}={' or '.join(splits)}"
+            )
+        rows: Sequence[Any] = splits[name]
+        return rows
+
+    def _loaded(self) -> Any:
         import datasets
 
         place = os.path.expanduser(self.path)
         # A folder has no configurations: its files are its splits.
         name = None if Path(place).is_dir() else self.name
         try:
-            splits = datasets.load_dataset(place, name)
+            return datasets.load_dataset(place, name)
         except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
             raise ConfigError(
                 f"dataset.path={self.path} (configuration {name}) cannot be read: {_line(error)}. "
                 "Fix: dataset.path=FOLDER of jsonl, csv or parquet files, or dataset.name=..."
             ) from error
-        train = _split(splits, self.split, "split")
-        if isinstance(self.held_out, str):
-            held_out = _split(splits, self.held_out, "held_out")
-        else:
-            train, held_out = hold_out(train, self.held_out)
-        return Rows(_first(train, self.limit), _first(held_out, self.held_out_limit), self.answers_checkable)
 
 
-@dataclass(frozen=True)
-class File:
-    """One file or a glob: jsonl, json, csv, parquet. `held_out` is a share, or a second file or glob."""
-
-    path: str
-    held_out: str | float = 0.05
-    limit: int | None = None
-    held_out_limit: int | None = None
-    answers_checkable: bool = False
-
-    def load(self) -> Rows:
-        train: Sequence[Row] = _read(self.path, "path")
-        if isinstance(self.held_out, str):
-            held_out: Sequence[Row] = _read(self.held_out, "held_out")
-        else:
-            train, held_out = hold_out(train, self.held_out)
-        return Rows(_first(train, self.limit), _first(held_out, self.held_out_limit), self.answers_checkable)
-
-
-def hold_out(rows: Sequence[Row], share: float) -> tuple[Sequence[Row], Sequence[Row]]:
+def hold_out(rows: Sequence[Any], share: float, seed: int = 0) -> tuple[list[Any], list[Any]]:
     """Split rows by their content, so that appending rows moves none from one side to the other.
 
-    A row is held out when the hash of its JSON, read as a number from 0 to 1, is below `share`.
+    A row is held out when the hash of the seed and its JSON, read as a number from 0 to 1, is below `share`.
     """
     if not 0 <= share < 1:
         raise ConfigError(f"dataset.held_out={share} is not a share. Fix: dataset.held_out=0.05")
-    train: list[Row] = []
-    held_out: list[Row] = []
+    train: list[Any] = []
+    held_out: list[Any] = []
     for row in rows:
-        digest = hashlib.sha256(json.dumps(row, sort_keys=True, default=str).encode()).digest()
+        digest = hashlib.sha256(f"{seed}|".encode() + _content(row)).digest()
         (held_out if int.from_bytes(digest[:8], "big") / 2**64 < share else train).append(row)
     return train, held_out
 
 
-def _read(pattern: str, key: str) -> list[Row]:
-    import datasets
+def _files_of_split(folder: Path, split: str) -> list[Path]:
+    """train.jsonl, train-00000-of-00002.parquet and the like, in the folder or in its data/."""
+    names = (f"{split}.*", f"{split}-[0-9]*", f"data/{split}.*", f"data/{split}-[0-9]*")
+    found = sorted(chain.from_iterable(glob(f"{escape(str(folder))}/{name}") for name in names))
+    return [Path(file) for file in found if files.kind_of(Path(file)) in READERS]
 
-    files = sorted(glob(os.path.expanduser(pattern)))
-    kinds = {READERS.get(Path(file).suffix) for file in files}
-    if len(kinds) != 1 or None in kinds:
-        raise ConfigError(
-            f"dataset.{key}={pattern} names {len(files)} files of {len(kinds)} kinds. "
-            f"Fix: dataset.{key}=FILE, or a glob of one kind: {', '.join(READERS)}"
-        )
-    kind = str(kinds.pop())
+
+def place_of(row: Any, index: int, split: str) -> str:
+    """`train.jsonl:17` where a reader knows it, else the row's number in its split."""
+    return getattr(row, "where", "") or f"row {index + 1} of the {split} rows"
+
+
+def _content(row: Any) -> bytes:
+    if isinstance(row, Broken):
+        return row.reason.encode(errors="replace")
     try:
-        options = _as_text(files[0]) if kind == "csv" else {}
-        return datasets.load_dataset(kind, data_files=files, split="train", **options).to_list()
-    except StopIteration as error:  # what an empty file is to datasets 4.8
-        raise ConfigError(f"dataset.{key}={pattern} holds no rows. Fix: dataset.{key}=FILE") from error
-    except (datasets.exceptions.DatasetGenerationError, ValueError) as error:
-        raise ConfigError(f"dataset.{key}={pattern} cannot be read: {_line(error)}") from error
+        return json.dumps(row, sort_keys=True, default=str).encode()
+    except RecursionError:  # its columns are still taken or refused one by one
+        return b"nested too deeply"
 
 
-def _as_text(csv_file: str) -> dict[str, Any]:
-    """Read each cell as text: a csv has no types, and a guess makes 2 a 2.0 and the word NA a null."""
-    import datasets
-
-    with open(csv_file, newline="", encoding="utf-8-sig") as file:
-        columns = next(csv.reader(file))
-    return {
-        "features": datasets.Features({name: datasets.Value("string") for name in columns}),
-        "keep_default_na": False,
-    }
-
-
-def _split(splits: Any, name: str, key: str) -> Sequence[Row]:
-    if name not in splits:
-        raise ConfigError(
-            f"dataset.{key}={name}: there is no such split. Fix: dataset.{key}={' or '.join(splits)}"
-        )
-    return splits[name]
-
-
-def _first(rows: Sequence[Row], limit: int | None) -> Sequence[Row]:
+def _first(rows: Sequence[Any], limit: int | None) -> Sequence[Any]:
     if limit is None or limit >= len(rows):
         return rows
     return rows[:limit] if isinstance(rows, list) else rows.select(range(limit))  # type: ignore[attr-defined]

@@ -12,16 +12,18 @@ import string
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sft_research.columns import BadRow, Message, Row, column, tools_of, turns_of
 from sft_research.config import ConfigError
-from sft_research.dataset import Row
 
-Message = dict[str, Any]
+ROLES = ("system", "user", "assistant", "tool")
 SHAREGPT_ROLES = {
     "human": "user",
     "user": "user",
     "gpt": "assistant",
     "assistant": "assistant",
     "system": "system",
+    "tool": "tool",
+    "function_response": "tool",
 }
 
 
@@ -31,6 +33,7 @@ class Conversation:
 
     messages: list[Message]
     trained: list[int]
+    tools: list[Any] | None = None  # descriptions of functions, handed to the template as they are
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,6 @@ class Text:
 
     prompt: str
     completion: str
-
-
-class BadRow(ValueError):
-    """A row that a format cannot take: what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,8 @@ class Instruction:
 
     def __call__(self, row: Row) -> Conversation:
         asked = column(row, self.instruction)
-        if row.get(self.input):
-            asked += f"\n\n{row[self.input]}"
+        if row.get(self.input) not in (None, ""):
+            asked += f"\n\n{column(row, self.input)}"
         return _single_turn(asked, column(row, self.response), self.system)
 
 
@@ -72,36 +71,37 @@ class Thinking:
     def __call__(self, row: Row) -> Conversation:
         assert self.think_tags
         start, end = self.think_tags
-        thought = f"{start}\n{column(row, self.thinking)}\n{end}\n\n{column(row, self.response)}"
-        return _single_turn(column(row, self.instruction), thought, self.system)
+        thought, response = column(row, self.thinking), column(row, self.response)
+        for name, text in ((self.thinking, thought), (self.response, response)):
+            for tag in (start, end):
+                if tag in text:
+                    raise BadRow(f"column {name!r} holds {tag} itself, so that it would be there twice")
+        answer = f"{start}\n{thought}\n{end}\n\n{response}"
+        return _single_turn(column(row, self.instruction), answer, self.system)
 
 
 @dataclass(frozen=True)
 class Chat:
     messages: str = "messages"
+    tools: str = "tools"
     system: str | None = None
     train_on: Literal["every_turn", "last_turn"] = "every_turn"
 
     def __call__(self, row: Row) -> Conversation:
-        turns = [
-            {"role": role, "content": said} for role, said in _turns(row, self.messages, "role", "content")
-        ]
-        return _conversation(turns, self.system, self.train_on)
+        turns = list(turns_of(row, self.messages, "role", "content", dict(zip(ROLES, ROLES, strict=True))))
+        return _conversation(turns, self.system, self.train_on, tools_of(row, self.tools))
 
 
 @dataclass(frozen=True)
 class ShareGPT:
     conversations: str = "conversations"
+    tools: str = "tools"
     system: str | None = None
     train_on: Literal["every_turn", "last_turn"] = "every_turn"
 
     def __call__(self, row: Row) -> Conversation:
-        turns = []
-        for role, said in _turns(row, self.conversations, "from", "value"):
-            if role not in SHAREGPT_ROLES:
-                raise BadRow(f"unknown role {role!r}; known are {', '.join(SHAREGPT_ROLES)}")
-            turns.append({"role": SHAREGPT_ROLES[role], "content": said})
-        return _conversation(turns, self.system, self.train_on)
+        turns = list(turns_of(row, self.conversations, "from", "value", SHAREGPT_ROLES))
+        return _conversation(turns, self.system, self.train_on, tools_of(row, self.tools))
 
 
 @dataclass(frozen=True)
@@ -113,15 +113,6 @@ class Template:
 
     def __call__(self, row: Row) -> Text:
         return Text(_fill(self.prompt, row), _fill(self.completion, row))
-
-
-def column(row: Row, name: str) -> str:
-    """The text of a column; raises BadRow where it is missing, null, empty or no text."""
-    if name not in row:
-        raise BadRow(f"no column {name!r}; it has {', '.join(row)}")
-    if not isinstance(row[name], str) or not row[name].strip():
-        raise BadRow(f"column {name!r} holds {row[name]!r}, not a text")
-    return row[name]
 
 
 def _fill(template: str, row: Row) -> str:
@@ -139,27 +130,21 @@ def _single_turn(asked: str, answer: str, system: str | None) -> Conversation:
     return _conversation(turns, system, "last_turn")
 
 
-def _conversation(turns: list[Message], system: str | None, train_on: str) -> Conversation:
+def _conversation(
+    turns: list[Message], system: str | None, train_on: str, tools: list[Any] | None = None
+) -> Conversation:
     if system is not None and turns[0]["role"] != "system":
         turns = [{"role": "system", "content": system}, *turns]
     answers = [index for index, turn in enumerate(turns) if turn["role"] == "assistant"]
+    if 0 in answers:
+        raise BadRow("its first turn is the assistant's, so it answers nothing")
     if not answers:
         roles = ", ".join(dict.fromkeys(turn["role"] for turn in turns))
         raise BadRow(f"no assistant turn, so nothing to learn from; its roles are {roles}")
-    return Conversation(turns, answers if train_on == "every_turn" else answers[-1:])
-
-
-def _turns(row: Row, name: str, role: str, said: str) -> list[tuple[str, str]]:
-    """(role, what is said) of each turn, by the names that the row gives them."""
-    if name not in row:
-        raise BadRow(f"no column {name!r}; it has {', '.join(row)}")
-    if not isinstance(row[name], list) or not row[name]:
-        raise BadRow(f"column {name!r} is not a list of turns")
-    for number, turn in enumerate(row[name], 1):
-        for key in (role, said):
-            if not isinstance(turn, dict) or not isinstance(turn.get(key), str):
-                raise BadRow(f"column {name!r}, turn {number}: no text {key!r} in {turn!r:.80}")
-    return [(turn[role], turn[said]) for turn in row[name]]
+    for index in answers:
+        if index + 1 in answers:
+            raise BadRow(f"turns {index + 1} and {index + 2} are both the assistant's")
+    return Conversation(turns, answers if train_on == "every_turn" else answers[-1:], tools)
 
 
 def require_template(tokenizer_has_one: bool, name: str) -> None:

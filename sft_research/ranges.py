@@ -12,6 +12,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "optimizer.weight_decay": (0, 1, "a share a step, times the learning rate"),
     "model.max_length": (8, 10_000_000, "tokens"),
     "dataset.rows": (1, 100_000_000, "rows"),
+    "dataset.seed": (0, 2**32 - 1, "a seed"),
     "dataset.held_out": (0, 100_000_000, "rows, or a share below 1"),
     "dataset.limit": (1, inf, "rows"),
     "dataset.held_out_limit": (1, inf, "rows"),

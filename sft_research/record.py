@@ -12,7 +12,7 @@ import json
 import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +26,7 @@ from sft_research.config import ConfigError, Run
 from sft_research.console import captured
 from sft_research.curves import draw
 from sft_research.evaluate import Scores
+from sft_research.readers import Broken
 from sft_research.result import Result
 from sft_research.summary import card
 from sft_research.tokens import Data
@@ -78,6 +79,12 @@ class Folder:
         beside = self / f".{name}.tmp"
         beside.write_text(json.dumps(secrets.redact(value), indent=2) + "\n")
         os.replace(beside, self / name)
+
+    def list_bad_rows(self, bad: Sequence[Broken]) -> None:
+        """Rows that `dataset.on_bad_row=skip` left out, a line each in bad_rows.jsonl."""
+        if bad:
+            lines = (json.dumps(secrets.redact(asdict(row))) + "\n" for row in bad)
+            (self / "bad_rows.jsonl").write_text("".join(lines))
 
     def save(self, weights: Any, tokenizer: Any, before: list[Answer], after: list[Answer]) -> None:
         """The adapter, or the whole model where there is none, and the answers before and after."""

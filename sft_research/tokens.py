@@ -2,21 +2,24 @@
 
     prompt      <|im_start|>user\\n1+1?<|im_end|>\\n<|im_start|>assistant\\n     labels -100
     completion  2<|im_end|>                                                   labels = ids
-The prompt is what the model is given at generation time, token for token.
+The prompt is what the model is given at generation time, token for token, earlier turns included.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice, zip_longest
 from typing import Any
 
+from sft_research.columns import BadRow
 from sft_research.config import ConfigError
-from sft_research.dataset import Row
-from sft_research.dataset_format import BadRow, Conversation, Text, require_template
+from sft_research.dataset_format import Conversation, Text
+from sft_research.pieces import Pieces, pieces_of
+from sft_research.readers import Broken
 
-Turns = Conversation | Text
 IGNORED = -100  # torch's ignore_index: no loss here
+CHUNK = 512  # rows a call of the tokenizer, which works on them in parallel
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,11 @@ class Example:
 class Encoded:
     """All examples of a split that have something to learn, and what was lost on the way."""
 
-    examples: list[Example]
-    truncated: int  # cut at max_length, with some labels left
-    dropped: int  # no label left within max_length
+    examples: Sequence[Example]
+    truncated: int = 0  # rows cut at max_length, with some labels left
+    dropped: int = 0  # rows with no label left within max_length
+    answers_cut: int = 0  # trained answers, of dropped rows too, whose end of turn is behind max_length
+    bad: list[Broken] = field(default_factory=list)  # rows left out by dataset.on_bad_row=skip
 
 
 @dataclass(frozen=True)
@@ -55,123 +60,102 @@ class Data:
     checkable: bool  # whether an answer has one right text
 
 
-def formatted(rows: Sequence[Row], to_example: Callable[[Row], Turns], name: str) -> list[Turns]:
-    """Each row in the format of the run; raises ConfigError naming the first row that it cannot take."""
-    made: list[Turns] = []
-    for index, row in enumerate(rows):
-        try:
-            example = to_example(row)
-            if not isinstance(example, Conversation | Text):
-                raise BadRow(f"the format made a {type(example).__name__} of it, no Conversation and no Text")
-            made.append(example)
-        except (BadRow, LookupError, TypeError, AttributeError) as error:  # a format may be the user's own
-            what = error if isinstance(error, BadRow) else f"{type(error).__name__}: {error}"
-            raise ConfigError(
-                f"row {index + 1} of the {name} rows: {what}. "
-                "Fix: dataset_format=... for these columns, or its keys that rename them"
-            ) from error
-    return made
-
-
-def encode(rows: Sequence[Turns], tokenizer: Any, max_length: int, name: str) -> Encoded:
-    """Tokens and labels of formatted rows; raises ConfigError where none keeps an answer."""
-    examples, truncated, dropped = [], 0, 0
-    for row in rows:
-        example = (
-            _conversation(row, tokenizer, max_length)
-            if isinstance(row, Conversation)
-            else _text(row, tokenizer)
-        )
-        cut = len(example.input_ids) > max_length
-        example = Example(
-            example.input_ids[:max_length], example.labels[:max_length], example.prompt, example.answer
-        )
-        if example.loss_tokens == 0:
-            dropped += 1
-        else:
-            truncated += cut
-            examples.append(example)
-    if rows and not examples:
+def encode(
+    rows: Sequence[Mapping[str, Any] | Broken],
+    to_example: Callable[[Any], Conversation | Text],
+    tokenizer: Any,
+    max_length: int,
+    name: str,
+) -> Encoded:
+    """Tokens and labels of a split's rows, bad ones listed; raises ConfigError where none keeps an answer."""
+    bad: list[Broken] = []
+    pieces = pieces_of(rows, to_example, tokenizer, name, bad)
+    examples: list[Example] = []
+    truncated = dropped = cut = 0
+    while chunk := list(islice(pieces, CHUNK)):
+        for example, ends in _examples(chunk, tokenizer, max_length, bad):
+            cut += sum(end > max_length for end in ends)
+            if example.loss_tokens == 0:
+                dropped += 1
+            else:
+                truncated += ends[-1] > max_length
+                examples.append(example)
+    if dropped and not examples:
         raise ConfigError(
-            f"none of the {len(rows)} {name} rows has an answer within model.max_length={max_length} tokens. "
+            f"none of the {dropped} {name} rows has an answer within model.max_length={max_length} tokens. "
             f"Fix: model.max_length={2 * max_length}"
         )
-    return Encoded(examples, truncated, dropped)
+    return Encoded(examples, truncated, dropped, cut, bad)
 
 
-def _text(text: Text, tokenizer: Any) -> Example:
-    """Prompt, completion and end of text; the beginning-of-text token where the tokenizer sets one."""
-    begins = tokenizer("a").input_ids[0] == tokenizer.bos_token_id
-    prompt = _ids(text.prompt, tokenizer)
-    if begins and prompt[:1] != [tokenizer.bos_token_id]:
-        prompt = [tokenizer.bos_token_id, *prompt]
-    completion = [*_ids(text.completion, tokenizer), tokenizer.eos_token_id]
-    labels = [IGNORED] * len(prompt) + completion
-    return Example([*prompt, *completion], labels, prompt, text.completion)
+def _examples(
+    chunk: Sequence[Pieces], tokenizer: Any, max_length: int, bad: list[Broken]
+) -> Iterator[tuple[Example, list[int]]]:
+    """Each row's Example, and where its answers end before they are cut at max_length."""
+    ids = iter(_ids([text for row in chunk for text in row.to_tokenize], tokenizer))
+    for row in chunk:
+        parts = [next(ids) for _ in row.texts]
+        try:
+            if row.is_conversation:
+                parts = _as_generated(row, parts, tokenizer)
+            yield _example(row, parts, max_length)
+        except BadRow as error:
+            bad.append(Broken(row.where, str(error)))
 
 
-def _conversation(conversation: Conversation, tokenizer: Any, max_length: int) -> Example:
-    require_template(bool(tokenizer.chat_template), tokenizer.name_or_path)
+def _as_generated(row: Pieces, parts: list[list[int]], tokenizer: Any) -> list[list[int]]:
+    """The parts' tokens, the last of them found in the whole conversation behind the tokens of its prompt.
+
+    Raises BadRow where earlier turns, put together, are not the tokens that the prompt of the last one has.
+    """
+    *apart, whole = parts
+    prompt = list(chain.from_iterable(apart))
+    if whole[: len(prompt)] == prompt and len(whole) > len(prompt):
+        return [*apart, whole[len(prompt) :]]
+    # The answer's beginning has merged with the prompt's end, as two line breaks do. The model goes on
+    # from the prompt's own tokens, and so does training.
+    texts = [text for text, _ in row.texts]
+    given, answer = _ids(["".join(texts[:-1]), texts[-1]], tokenizer)
+    if given != prompt:
+        last = "; dataset_format.train_on=last_turn takes it as it is"
+        raise BadRow(_difference(prompt, given, tokenizer) + last)
+    if tokenizer.decode(prompt + answer) != tokenizer.decode(whole):
+        raise BadRow(_difference(prompt + answer, whole, tokenizer))
+    return [*apart, answer]
+
+
+def _example(row: Pieces, parts: list[list[int]], max_length: int) -> tuple[Example, list[int]]:
+    parts[0] = parts[0] if parts[0][: len(row.begin)] == row.begin else [*row.begin, *parts[0]]
+    parts[-1] = [*parts[-1], *row.end]
     input_ids: list[int] = []
     labels: list[int] = []
     prompt: list[int] = []
-    last = conversation.trained[0]
-    for index, (context, answer) in zip(conversation.trained, turns(conversation, tokenizer), strict=True):
-        context_ids, answer_ids = _ids(context, tokenizer), _ids(answer, tokenizer)
-        if not prompt or len(input_ids) + len(context_ids) < max_length:
-            prompt, last = [*input_ids, *context_ids], index
-        input_ids += [*context_ids, *answer_ids]
-        labels += [*[IGNORED] * len(context_ids), *answer_ids]
-    return Example(input_ids, labels, prompt, conversation.messages[last]["content"])
+    ends: list[int] = []
+    answer = ""
+    for (_, said), ids in zip(row.texts, parts, strict=True):
+        if said is not None and (not ends or len(input_ids) < max_length):
+            prompt, answer = list(input_ids), said
+        input_ids += ids
+        labels += ids if said is not None else [IGNORED] * len(ids)
+        if said is not None:
+            ends.append(len(input_ids))
+    return Example(input_ids[:max_length], labels[:max_length], prompt, answer), ends
 
 
-def turns(conversation: Conversation, tokenizer: Any) -> Iterator[tuple[str, str]]:
-    """(text before, text of the answer with its end of turn) of each trained turn, to be joined in order.
-
-    Raises ConfigError where the template shows an earlier turn otherwise later on (Qwen3 drops its
-    thoughts): then training on it would teach what generation never sees.
-    """
-    done = ""
-    for index in conversation.trained:
-        before = conversation.messages[:index]
-        prompt = _render(tokenizer, before, add_generation_prompt=True)
-        if not prompt.startswith(done):
-            at = next((i for i, (a, b) in enumerate(zip(done, prompt, strict=False)) if a != b), len(prompt))
-            raise ConfigError(
-                f"the chat template shows earlier turns otherwise later on: {done[at : at + 40]!r} becomes "
-                f"{prompt[at : at + 40]!r}. Fix: dataset_format.train_on=last_turn"
-            )
-        answer = _answer(tokenizer, before, conversation.messages[index], prompt)
-        yield prompt[len(done) :], answer
-        done = prompt + answer
+def _ids(texts: list[str], tokenizer: Any) -> list[list[int]]:
+    if not texts:
+        return []
+    made: list[list[int]] = tokenizer(texts, add_special_tokens=False, return_attention_mask=False)[
+        "input_ids"
+    ]
+    return made
 
 
-def _answer(tokenizer: Any, before: list[Any], turn: dict[str, Any], prompt: str) -> str:
-    """What the model is to say after `prompt`: the template's own rendering where it holds the whole
-    turn, else (DeepSeek drops thoughts) the turn itself between the opened tag and the end of turn."""
-    content = turn["content"].strip()
-    shown = _render(tokenizer, [*before, turn])
-    if shown.startswith(prompt) and content in shown:
-        return shown[len(prompt) :].rstrip()
-    probe = _render(tokenizer, [*before, {"role": "assistant", "content": "PROBE"}])
-    end = probe.rpartition("PROBE")[2].rstrip()
-    opened = _opened(prompt, content)
-    return content[len(opened) :] + end
-
-
-def _opened(prompt: str, content: str) -> str:
-    """The start of `content` that the prompt has already said, such as `<think>\\n`."""
-    for length in range(min(len(content), 64), 0, -1):
-        if prompt.endswith(content[:length]):
-            return content[:length]
-    return ""
-
-
-def _render(tokenizer: Any, messages: list[Any], add_generation_prompt: bool = False) -> str:
-    return tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=add_generation_prompt
+def _difference(apart: list[int], whole: list[int], tokenizer: Any) -> str:
+    pairs = enumerate(zip_longest(apart, whole))
+    at = next(i for i, (one, other) in pairs if one != other)
+    return (
+        f"turn by turn, its tokens are not those of the whole conversation: from token {at} on "
+        f"{tokenizer.convert_ids_to_tokens(apart[at : at + 3])} becomes "
+        f"{tokenizer.convert_ids_to_tokens(whole[at : at + 3])}"
     )
-
-
-def _ids(text: str, tokenizer: Any) -> list[int]:
-    return tokenizer(text, add_special_tokens=False).input_ids

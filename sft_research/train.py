@@ -14,20 +14,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from omegaconf import DictConfig
-
 from sft_research import environment, secrets
 from sft_research.check import check
 from sft_research.command import command
 from sft_research.config import Run, build
 from sft_research.console import library_bars_off, speaking
-from sft_research.dataset import Rows
 from sft_research.evaluate import Judge
 from sft_research.lora import Lora
 from sft_research.record import Folder
 from sft_research.result import Result
 from sft_research.summary import report
-from sft_research.tokens import Data, encode, formatted
 from sft_research.tracking import About, recording
 
 log = logging.getLogger(__name__)
@@ -55,10 +51,6 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
     """rows -> model -> evaluate -> train -> evaluate -> record, the cheapest step first."""
     started = time.perf_counter()
     cfg = run.cfg
-    rows, to_example = rows_of(cfg), build(cfg.dataset_format)
-    train_rows = formatted(rows.train, to_example, "training")
-    held_out_rows = formatted(rows.held_out, to_example, "held-out")
-
     backend, model, adapter = build(cfg.backend), build(cfg.model), build(cfg.lora)
     log.info("%s\nLoading %s through %s ...", folder.path, model.name, type(backend).__name__)
     with uncollected():
@@ -66,15 +58,16 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
         from transformers import set_seed
 
         from sft_research.metrics import Metrics
+        from sft_research.prepare import prepare
         from sft_research.training import build_trainer
 
     set_seed(cfg.seed)  # before the model: TRL's own seed comes after LoRA's weights are drawn
     model.require_positions()
     tokenizer, added_tokens = model.tokenizer()
-    train = encode(train_rows, tokenizer, model.max_length, "training")
-    held_out = encode(held_out_rows, tokenizer, model.max_length, "held-out")
-    data = Data(tokenizer, train, held_out, added_tokens, rows.checkable)
-    folder.write_json("environment.json", environment.describe(rows.fingerprint))
+    prepared = prepare(cfg, tokenizer, added_tokens)
+    data = prepared.data
+    folder.list_bad_rows([*data.train.bad, *data.held_out.bad])
+    folder.write_json("environment.json", environment.describe(prepared.fingerprint))
     with library_bars_off():
         weights = backend.load(model, adapter, added_tokens, len(tokenizer), cfg.seed)
 
@@ -92,13 +85,6 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
         folder.save(weights, tokenizer, before.answers, after.answers)
         seconds = time.perf_counter() - started
         return folder.finish(data, metrics, before.scores, after.scores, tracker.where(), seconds)
-
-
-def rows_of(cfg: DictConfig) -> Rows:
-    """The rows that the dataset gives; raises ConfigError where they are not enough for what is asked."""
-    rows: Rows = build(cfg.dataset).load()
-    rows.require(evaluated=cfg.training.get("eval_strategy", "no") != "no" or cfg.evaluation.questions > 0)
-    return rows
 
 
 @contextmanager

@@ -11,9 +11,11 @@ from typing import Any
 import torch
 import transformers
 from datasets import Dataset
+from datasets.table import InMemoryTable
 from omegaconf import DictConfig
 from trl import SFTTrainer
 
+from sft_research.cache import Examples
 from sft_research.config import ConfigError, Run, build
 from sft_research.loss import held_out_loss
 from sft_research.packing import Packing
@@ -119,6 +121,8 @@ def _arguments(cfg: DictConfig, dtype: torch.dtype, output: str) -> Any:
 
 
 def _dataset(examples: Sequence[Example]) -> Dataset:
+    if isinstance(examples, Examples):
+        return Dataset(InMemoryTable(examples.table.select(["input_ids", "labels"])))
     return Dataset.from_dict(
         {"input_ids": [e.input_ids for e in examples], "labels": [e.labels for e in examples]}
     )

@@ -18,6 +18,7 @@ for name in ("WANDB_API_KEY", "WANDB_MODE", "HF_TOKEN"):
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,13 @@ def tiny_folder() -> Path:
 def qwen3_folder() -> Path:
     """A random two-layer Qwen3 with the real tokenizer, vocabulary and chat template."""
     return qwen3.folder()
+
+
+@pytest.fixture(scope="session")
+def tokenizers(smollm2_folder: Path, qwen3_folder: Path, tiny_folder: Path) -> dict[str, Any]:
+    from tests import templates  # with transformers, which not every test file needs
+
+    return templates.make(smollm2_folder, qwen3_folder, tiny_folder)
 
 
 @pytest.fixture(scope="session")

@@ -162,7 +162,7 @@ def smollm2(smollm2_folder):
         Conversation([{"role": "user", "content": ask}, {"role": "assistant", "content": "?"}], [1])
         for ask in QUESTIONS
     ]
-    yield model, tokenizer, encode(rows, tokenizer, 512, "held-out").examples
+    yield model, tokenizer, encode(rows, lambda row: row, tokenizer, 512, "held-out").examples
     torch.set_num_threads(threads)
 
 

@@ -48,7 +48,7 @@ TABLE = {
     ],
     "backend": ["unsloth", "transformers"],
     "lora": ["default", "attention", "rslora", "dora", "none", "opt"],
-    "dataset": ["arithmetic", "gsm8k", "smoltalk", "file", "hub"],
+    "dataset": ["arithmetic", "gsm8k", "smoltalk", "file", "hub", "mixture"],
     "dataset_format": [
         "instruction",
         "chat",

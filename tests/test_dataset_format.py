@@ -13,7 +13,6 @@ from sft_research.dataset_format import (
     Text,
     Thinking,
 )
-from sft_research.tokens import formatted
 
 TAGS = ["<think>", "</think>"]
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -103,8 +102,17 @@ def test_every_turn_of_the_assistant_is_trained_or_the_last_alone(kind, train_on
     assert made == Conversation([ASK, SAY, ASK_AGAIN, SAY_AGAIN], trained)
 
 
-def test_what_a_chat_carries_beside_role_and_content_is_left_out():
-    assert Chat()({"messages": [ASK, SAY | {"weight": 1}]}) == Conversation([ASK, SAY], [1])
+def test_what_a_turn_carries_beside_role_and_content_is_kept_for_the_template():
+    calls = [{"function": {"name": "add", "arguments": {"a": 1}}}]
+    turn = {"role": "assistant", "content": None, "tool_calls": calls, "name": None}
+    made = Chat()({"messages": [ASK, turn], "tools": '[{"name": "add"}]'})
+    said = {"role": "assistant", "content": "", "tool_calls": calls}
+    assert made == Conversation([ASK, said], [1], tools=[{"name": "add"}])
+
+
+def test_a_turn_in_two_styles_is_read_in_the_one_of_its_format():
+    shared = [SHARED[0], SHARED[1] | {"role": "system", "content": 7}]
+    assert ShareGPT()({"conversations": shared}) == Conversation([ASK, SAY], [1])
 
 
 def test_braces_in_the_data_are_left_alone_and_doubled_ones_in_the_template_become_single():
@@ -127,13 +135,21 @@ FORMATS = [Instruction(), Thinking(TAGS), Template("{instruction}", "{response}"
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [(None, "None"), ("", "''"), (" \n", r"' \n'"), (2, "2"), (["2"], "['2']")]
+    ("value", "said"),
+    [
+        (None, "is null"),
+        ("", "is empty"),
+        (" \n", "is empty"),
+        (2, "holds 2, of type int, not a text"),
+        (["2"], "holds ['2'], of type list, not a text"),
+        ("2\ud800", r"holds half a character ('\ud800'), which no tokenizer takes"),
+    ],
 )
 @pytest.mark.parametrize("to_example", FORMATS, ids=lambda f: type(f).__name__)
 def test_a_column_that_holds_no_text_is_named_with_what_it_holds(to_example, value, said):
     with pytest.raises(BadRow) as error:
         to_example(WHOLE | {"response": value})
-    assert str(error.value) == f"column 'response' holds {said}, not a text"
+    assert str(error.value) == f"column 'response' {said}"
 
 
 @pytest.mark.parametrize(
@@ -147,44 +163,63 @@ def test_a_column_that_holds_no_text_is_named_with_what_it_holds(to_example, val
         (Thinking(TAGS), {"instruction": "1+1?"}, "no column 'thinking'; it has instruction"),
         (Template("{question}", " 2"), {"text": "1+1?"}, "no column 'question'; it has text"),
         (Chat(), {"conversations": []}, "no column 'messages'; it has conversations"),
-        (Chat(), {"messages": "hello"}, "column 'messages' is not a list of turns"),
-        (Chat(), {"messages": []}, "column 'messages' is not a list of turns"),
-        (Chat(), {"messages": None}, "column 'messages' is not a list of turns"),
-        (Chat(), {"messages": ["hello"]}, "column 'messages', turn 1: no text 'role' in 'hello'"),
+        (Chat(), {"messages": "hello"}, "column 'messages' holds 'hello', not a list of turns"),
+        (Chat(), {"messages": []}, "column 'messages' holds [], not a list of turns"),
+        (Chat(), {"messages": None}, "column 'messages' holds None, not a list of turns"),
+        (Chat(), {"messages": ["hello"]}, "turn 1 of 'messages' has no 'role': 'hello'"),
         (
             Chat(),
             {"messages": [ASK, {"from": "gpt", "value": "2"}]},
-            "column 'messages', turn 2: no text 'role' in {'from': 'gpt', 'value': '2'}",
+            "turn 2 of 'messages' has no 'role': {'from': 'gpt', 'value': '2'}",
         ),
         (
             Chat(),
             {"messages": [ASK, {"role": "assistant", "content": None}]},
-            "column 'messages', turn 2: no text 'content' in {'role': 'assistant', 'content': None}",
+            "'content' of turn 2 of 'messages' is null",
         ),
         (
             Chat(),
             {"messages": [ASK, {"role": "assistant", "content": [{"type": "text"}]}]},
-            "column 'messages', turn 2: no text 'content' in {'role': 'assistant', 'content': [{'type': 'text'}]}",
+            "'content' of turn 2 of 'messages' holds [{'type': 'text'}], of type list, not a text",
         ),
         (
             Chat(),
             {"messages": [SYSTEM, ASK, ASK_AGAIN, {"role": "gpt", "content": "2"}]},
-            "no assistant turn, so nothing to learn from; its roles are system, user, gpt",
+            "turn 4 of 'messages' has the unknown role 'gpt'; known are system, user, assistant, tool",
         ),
         (
             ShareGPT(),
             {"conversations": [{"from": "bot", "value": "2"}]},
-            "unknown role 'bot'; known are human, user, gpt, assistant, system",
+            "turn 1 of 'conversations' has the unknown role 'bot'; known are human, user, gpt, assistant, "
+            "system, tool, function_response",
         ),
         (
             ShareGPT(),
             {"conversations": [ASK, SAY]},
-            "column 'conversations', turn 1: no text 'from' in {'role': 'user', 'content': '1+1?'}",
+            "turn 1 of 'conversations' has no 'from': {'role': 'user', 'content': '1+1?'}",
         ),
         (
             ShareGPT(),
             {"conversations": SHARED[:1]},
             "no assistant turn, so nothing to learn from; its roles are user",
+        ),
+        (Chat(), {"messages": [ASK, SAY, SAY_AGAIN]}, "turns 2 and 3 are both the assistant's"),
+        (Chat(), {"messages": [SAY]}, "its first turn is the assistant's, so it answers nothing"),
+        (
+            Chat(),
+            {"messages": [ASK, SAY], "tools": "[{"},
+            "column 'tools' is broken JSON: Expecting property name enclosed in double quotes: "
+            "line 1 column 3 (char 2)",
+        ),
+        (
+            Chat(),
+            {"messages": [ASK, SAY], "tools": {"a": 1}},
+            "column 'tools' holds {'a': 1}, not a list of tools",
+        ),
+        (
+            Thinking(TAGS),
+            {"instruction": "1+1?", "thinking": "</think>", "response": "2"},
+            "column 'thinking' holds </think> itself, so that it would be there twice",
         ),
     ],
 )
@@ -192,30 +227,3 @@ def test_a_row_that_a_format_cannot_take_is_refused_with_the_reason(to_example, 
     with pytest.raises(BadRow) as error:
         to_example(row)
     assert str(error.value) == message
-
-
-@pytest.mark.parametrize("to_example", FORMATS, ids=lambda f: type(f).__name__)
-def test_the_run_is_refused_with_the_number_of_its_first_bad_row(to_example):
-    with pytest.raises(ConfigError) as error:
-        formatted([WHOLE, WHOLE, WHOLE | {"response": None}, {}], to_example, "held-out")
-    assert str(error.value) == (
-        "row 3 of the held-out rows: column 'response' holds None, not a text. "
-        "Fix: dataset_format=... for these columns, or its keys that rename them"
-    )
-
-
-# A format of one's own is any callable, so what it raises need not be a BadRow.
-@pytest.mark.parametrize(
-    ("to_example", "reason"),
-    [
-        (lambda row: Text(row["q"], "2"), "KeyError: 'q'"),
-        (lambda row: Text("1+1=" + row["n"], "2"), 'TypeError: can only concatenate str (not "int") to str'),
-        (lambda row: {"prompt": "1+1="}, "the format made a dict of it, no Conversation and no Text"),
-        (lambda row: Text(row["n"].strip(), "2"), "AttributeError: 'int' object has no attribute 'strip'"),
-    ],
-    ids=["KeyError", "TypeError", "a-dict", "AttributeError"],
-)
-def test_what_a_format_of_ones_own_stumbles_over_is_named_too(to_example, reason):
-    with pytest.raises(ConfigError) as error:
-        formatted([{"n": 1}], to_example, "training")
-    assert str(error.value).startswith(f"row 1 of the training rows: {reason}. Fix: dataset_format=")

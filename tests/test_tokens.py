@@ -4,78 +4,18 @@
 DeepSeek's runs on Qwen3's vocabulary with its own five marks added, as in the distilled model.
 """
 
-# ruff: noqa: RUF001  (DeepSeek writes its marks with a wide bar)
-from itertools import groupby
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from sft_research.config import ConfigError
-from sft_research.dataset_format import Chat, Conversation, Template, Text, Thinking
+from sft_research.dataset_format import Chat, Conversation, Template, Text
 from sft_research.tokens import IGNORED, Encoded, Example, encode
-from tests.qwen3 import chat_template
+from tests.templates import ASK, MODELS, SAY, THOUGHT, TWO_TURNS, one, parts, trained_text
 
-# Qwen3-Thinking-2507's generation prompt opens the thought; the rest is Qwen3's.
-OPENS_THE_THOUGHT = (
-    chat_template("qwen3").partition("{%- if add_generation_prompt %}")[0]
-    + "{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n<think>\\n' }}{%- endif %}"
-)
-DEEPSEEK_MARKS = ["<｜begin▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>"]
-
-
-@pytest.fixture(scope="session")
-def tokenizers(smollm2_folder, qwen3_folder, tiny_folder):
-    made = {
-        name: AutoTokenizer.from_pretrained(folder)
-        for name, folder in {
-            "smollm2": smollm2_folder,
-            "qwen3": qwen3_folder,
-            "qwen3_thinking": qwen3_folder,
-            "deepseek": qwen3_folder,
-            "tiny": tiny_folder,
-        }.items()
-    }
-    made["qwen3_thinking"].chat_template = OPENS_THE_THOUGHT
-    made["deepseek"].chat_template = chat_template("deepseek_r1_distill")
-    made["deepseek"].add_special_tokens({"additional_special_tokens": DEEPSEEK_MARKS})
-    made["deepseek"].bos_token, made["deepseek"].eos_token = DEEPSEEK_MARKS[0], DEEPSEEK_MARKS[3]
-    return made
-
-
-MODELS = ["smollm2", "qwen3", "qwen3_thinking", "deepseek", "tiny"]
-ASK, SAY = {"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}
-ASK_AGAIN, SAY_AGAIN = {"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}
-TWO_TURNS = {"messages": [ASK, SAY, ASK_AGAIN, SAY_AGAIN]}
-THOUGHT = Thinking(["<think>", "</think>"])({"instruction": "1+1?", "thinking": "1+1=2", "response": "2"})
-TWO_THOUGHTS = {
-    "messages": [
-        ASK,
-        {"role": "assistant", "content": "<think>\nadd\n</think>\n\n2"},
-        ASK_AGAIN,
-        {"role": "assistant", "content": "<think>\nsum\n</think>\n\n4"},
-    ]
-}
 TEXT = Template("### Question: {question}\n ### Answer:", " {answer}")({"question": "1+1?", "answer": "2"})
-
-
-def one(row, tokenizer, max_length=512):
-    (example,) = encode([row], tokenizer, max_length, "training").examples
-    return example
-
-
-def parts(example):
-    """[("context" | "trained", token ids), ...] in order; a label is the token itself or none."""
-    pairs = list(zip(example.input_ids, example.labels, strict=True))
-    assert all(label in (IGNORED, token) for token, label in pairs)
-    runs = groupby(pairs, lambda pair: "context" if pair[1] == IGNORED else "trained")
-    return [(name, [token for token, _ in run]) for name, run in runs]
-
-
-def trained_text(example, tokenizer):
-    return [tokenizer.decode(ids) for name, ids in parts(example) if name == "trained"]
 
 
 # Tokens -------------------------------------------------------------------------------------------
@@ -89,6 +29,7 @@ SMOLLM2_SYSTEM += [411, 407, 19712, 8182, 2, 198]
 SMOLLM2_ASKED = [1, 4093, 198, 33, 27, 33, 47, 2, 198, 1, 520, 9531, 198]
 SMOLLM2_ASKED_AGAIN = [1, 4093, 198, 34, 27, 34, 47, 2, 198, 1, 520, 9531, 198]
 QWEN3_ASKED = [151644, 872, 198, 16, 10, 16, 30, 151645, 198, 151644, 77091, 198]
+LLAMA3_USER, LLAMA3_ASSISTANT = [151670, 872, 151671, 271], [151670, 77091, 151671, 271]
 
 TOKENS = {
     "smollm2-thinking": (
@@ -156,6 +97,36 @@ TOKENS = {
             ("trained", [16, 10, 16, 28, 17, 198, 151668, 271, 17, 151672]),
         ],
     ),
+    "llama3-every-turn": (
+        "llama3",
+        Chat()(TWO_TURNS),
+        [
+            # begin | start user end \n\n | 1 + 1 ? | eot | start assistant end \n\n
+            ("context", [151669, *LLAMA3_USER, 16, 10, 16, 30, 151672, *LLAMA3_ASSISTANT]),
+            ("trained", [17, 151672]),
+            ("context", [*LLAMA3_USER, 17, 10, 17, 30, 151672, *LLAMA3_ASSISTANT]),
+            ("trained", [19, 151672]),
+        ],
+    ),
+    "gemma3-thinking": (
+        "gemma3",
+        THOUGHT,
+        [
+            # begin | start user \n | 1 + 1 ? | end \n | start model \n
+            ("context", [151669, 151670, 872, 198, 16, 10, 16, 30, 151671, 198, 151670, 2528, 198]),
+            ("trained", [151667, 198, 16, 10, 16, 28, 17, 198, 151668, 271, 17, 151671]),
+        ],
+    ),
+    "gemma3-every-turn": (
+        "gemma3",
+        Chat()(TWO_TURNS),
+        [
+            ("context", [151669, 151670, 872, 198, 16, 10, 16, 30, 151671, 198, 151670, 2528, 198]),
+            ("trained", [17, 151671]),
+            ("context", [198, 151670, 872, 198, 17, 10, 17, 30, 151671, 198, 151670, 2528, 198]),
+            ("trained", [19, 151671]),
+        ],
+    ),
     "tiny-bytes": (  # three marks, then the printable bytes from "!" = 3: "1" = 19, "u" = 87
         "tiny",
         Text("1+1", "2"),
@@ -195,21 +166,6 @@ def test_the_last_thing_trained_is_the_token_that_generation_stops_at(tokenizers
     assert example.labels.count(tokenizers[model].eos_token_id) == 1
 
 
-# Qwen3's template strips the blank lines around a thought; DeepSeek's drops the thought.
-@pytest.mark.parametrize(
-    ("model", "trained"),
-    [
-        ("qwen3", "<think>\n\n1+1=2\n\n</think>\n\n2<|im_end|>"),
-        ("qwen3_thinking", "\n1+1=2\n\n</think>\n\n2<|im_end|>"),
-        ("deepseek", "\n1+1=2\n\n</think>\n\n2<｜end▁of▁sentence｜>"),
-    ],
-)
-def test_a_thought_that_the_template_would_change_is_trained_as_the_row_has_it(tokenizers, model, trained):
-    content = "<think>\n\n1+1=2\n\n</think>\n\n2"
-    row = Conversation([ASK, {"role": "assistant", "content": content}], [1])
-    assert trained_text(one(row, tokenizers[model]), tokenizers[model]) == [trained]
-
-
 def test_the_end_of_each_turn_is_trained_and_the_newline_after_it_is_not(tokenizers):
     example = one(Chat()(TWO_TURNS), tokenizers["smollm2"])
     assert trained_text(example, tokenizers["smollm2"]) == ["2<|im_end|>", "4<|im_end|>"]
@@ -218,7 +174,7 @@ def test_the_end_of_each_turn_is_trained_and_the_newline_after_it_is_not(tokeniz
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.text(), st.text(min_size=1)), min_size=1, max_size=3))
 def test_whatever_is_said_the_answers_and_their_ends_are_trained_and_nothing_else(tokenizers, said):
-    said = [(ask, answer) for ask, answer in said if answer.strip()] or [("1+1?", "2")]
+    said = [(ask, answer) for ask, answer in said if ask.strip() and answer.strip()] or [("1+1?", "2")]
     turns = [
         {"role": role, "content": text}
         for pair in said
@@ -234,79 +190,6 @@ def test_the_first_token_of_a_text_has_nothing_before_it_and_so_no_loss(tokenize
     example = one(Text("", "1+1=2"), tokenizers["smollm2"])
     assert parts(example) == [("trained", [33, 27, 33, 45, 34, 2])]
     assert example.loss_tokens == 5
-
-
-# Earlier turns ------------------------------------------------------------------------------------
-
-
-ASKED_AGAIN = r"<|im_end|>\n<|im_start|>user\n2+2?<|im_en"
-
-
-@pytest.mark.parametrize(
-    ("model", "row", "shown", "shown_later"),
-    [
-        ("qwen3", TWO_THOUGHTS, r"<think>\nadd\n</think>\n\n2<|im_end|>", f"2{ASKED_AGAIN}"),
-        # Without thoughts too: an empty one is shown in the last turn, until it is not the last.
-        ("qwen3", TWO_TURNS, r"<think>\n\n</think>\n\n2<|im_end|>", f"2{ASKED_AGAIN}"),
-        ("qwen3_thinking", TWO_THOUGHTS, r"<think>\nadd\n</think>\n\n2<|im_end|>", f"2{ASKED_AGAIN}"),
-        (
-            "deepseek",
-            TWO_THOUGHTS,
-            r"<think>\nadd\n</think>\n\n2<｜end▁of▁sentence",
-            r"\n\n2<｜end▁of▁sentence｜><｜User｜>2+2?<｜Assi",
-        ),
-    ],
-    ids=["qwen3", "qwen3-without-thoughts", "qwen3-thinking-2507", "deepseek"],
-)
-def test_training_every_turn_is_refused_where_the_template_drops_earlier_thoughts(
-    tokenizers, model, row, shown, shown_later
-):
-    with pytest.raises(ConfigError) as error:
-        encode([Chat()(row)], tokenizers[model], 512, "training")
-    assert str(error.value) == (
-        f"the chat template shows earlier turns otherwise later on: '{shown}' becomes '{shown_later}'. "
-        "Fix: dataset_format.train_on=last_turn"
-    )
-
-
-@pytest.mark.parametrize(
-    ("model", "trained"),
-    [
-        ("smollm2", "<think>\nsum\n</think>\n\n4<|im_end|>"),
-        ("qwen3", "<think>\nsum\n</think>\n\n4<|im_end|>"),
-        ("qwen3_thinking", "sum\n</think>\n\n4<|im_end|>"),
-        ("deepseek", "sum\n</think>\n\n4<｜end▁of▁sentence｜>"),
-    ],
-)
-def test_the_last_turn_is_trained_with_its_thought_after_the_history_as_generation_sees_it(
-    tokenizers, model, trained
-):
-    tokenizer = tokenizers[model]
-    example = one(Chat(train_on="last_turn")(TWO_THOUGHTS), tokenizer)
-    asked = tokenizer.apply_chat_template(
-        TWO_THOUGHTS["messages"][:3], tokenize=False, add_generation_prompt=True
-    )
-    assert tokenizer.decode(example.prompt) == asked
-    assert trained_text(example, tokenizer) == [trained]
-
-
-def test_a_template_that_keeps_earlier_thoughts_has_them_all_trained(tokenizers):
-    example = one(Chat()(TWO_THOUGHTS), tokenizers["smollm2"])
-    assert trained_text(example, tokenizers["smollm2"]) == [
-        "<think>\nadd\n</think>\n\n2<|im_end|>",
-        "<think>\nsum\n</think>\n\n4<|im_end|>",
-    ]
-
-
-def test_a_conversation_without_a_chat_template_is_refused_with_two_ways_out(tokenizers, smollm2_folder):
-    base = AutoTokenizer.from_pretrained(smollm2_folder)
-    base.chat_template = None
-    with pytest.raises(ConfigError) as error:
-        encode([THOUGHT], base, 512, "training")
-    assert str(error.value) == (
-        f"{smollm2_folder} has no chat template, and this dataset_format makes conversations. "
-        "Fix: model.chat_template=chatml, or dataset_format=question_answer"
-    )
 
 
 # The beginning of a text --------------------------------------------------------------------------
@@ -344,24 +227,24 @@ def test_a_chat_template_written_out_in_a_text_keeps_its_tokens(tokenizers):
 
 
 @pytest.mark.parametrize(
-    ("max_length", "lengths", "truncated", "dropped"),
+    ("max_length", "lengths", "truncated", "dropped", "answers_cut"),
     [
-        (99, [3, 4, 6], 0, 0),
-        (6, [3, 4, 6], 0, 0),
-        (5, [3, 4, 5], 1, 0),
-        (4, [3, 4], 0, 1),  # of the third row nothing but the prompt is left
-        (2, [2], 1, 2),
+        (99, [3, 4, 6], 0, 0, 0),
+        (6, [3, 4, 6], 0, 0, 0),
+        (5, [3, 4, 5], 1, 0, 1),
+        (4, [3, 4], 0, 1, 1),  # of the third row nothing but the prompt is left
+        (2, [2], 1, 2, 3),
     ],
 )
 def test_max_length_cuts_rows_and_drops_those_that_keep_no_answer(
-    begins, max_length, lengths, truncated, dropped
+    begins, max_length, lengths, truncated, dropped, answers_cut
 ):
     # with <s> and </s>: prompts of 1, 2 and 4 tokens, answers of 2
     rows = [Text("", "two"), Text("one", "two"), Text("one one one", "two")]
-    encoded = encode(rows, begins, max_length, "training")
+    encoded = encode(rows, lambda row: row, begins, max_length, "training")
     assert [len(example.input_ids) for example in encoded.examples] == lengths
     assert [len(example.labels) for example in encoded.examples] == lengths
-    assert (encoded.truncated, encoded.dropped) == (truncated, dropped)
+    assert (encoded.truncated, encoded.dropped, encoded.answers_cut) == (truncated, dropped, answers_cut)
 
 
 def test_what_is_left_of_a_cut_row_is_its_beginning_and_its_question_stays_whole(begins):
@@ -373,14 +256,14 @@ def test_what_is_left_of_a_cut_row_is_its_beginning_and_its_question_stays_whole
 def test_where_no_row_keeps_an_answer_the_run_is_refused_with_the_numbers(begins):
     rows = [Text("one one one", "two")] * 7
     with pytest.raises(ConfigError) as error:
-        encode(rows, begins, 4, "held-out")
+        encode(rows, lambda row: row, begins, 4, "held-out")
     assert str(error.value) == (
         "none of the 7 held-out rows has an answer within model.max_length=4 tokens. Fix: model.max_length=8"
     )
 
 
 def test_a_split_without_rows_is_not_refused(begins):
-    assert encode([], begins, 4, "held-out") == Encoded([], truncated=0, dropped=0)
+    assert encode([], lambda row: row, begins, 4, "held-out") == Encoded([])
 
 
 # The second question of TWO_TURNS ends at token 50, so with 50 its answer is never seen.
@@ -391,3 +274,9 @@ def test_the_question_to_be_answered_is_the_last_that_max_length_leaves_an_answe
     example = one(Chat()(TWO_TURNS), tokenizers["smollm2"], max_length)
     assert (len(example.prompt), example.answer) == (asked, answer)
     assert example.prompt == example.input_ids[:asked]
+
+
+# The answers of TWO_TURNS end at tokens 36 and 52.
+@pytest.mark.parametrize(("max_length", "cut"), [(52, 0), (51, 1), (36, 1), (35, 2)])
+def test_each_answer_whose_end_is_behind_max_length_is_counted(tokenizers, max_length, cut):
+    assert encode([TWO_TURNS], Chat(), tokenizers["smollm2"], max_length, "training").answers_cut == cut

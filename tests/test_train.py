@@ -69,8 +69,8 @@ model = AutoModelForCausalLM.from_pretrained({str(tiny_folder)!r}, dtype=torch.f
 model = PeftModel.from_pretrained(model, adapter)
 tokenizer = AutoTokenizer.from_pretrained(adapter)
 rows = Arithmetic(48, 8, "easy", 0).load().held_out
-turns = [Thinking(["<think>", "</think>"])(row) for row in rows]
-print(held_out_loss(model, encode(turns, tokenizer, 512, "held-out").examples, 3))
+thinking = Thinking(["<think>", "</think>"])
+print(held_out_loss(model, encode(rows, thinking, tokenizer, 512, "held-out").examples, 3))
 """
     assert float(python(code, tmp_path)) == pytest.approx(run.result["after"]["loss"], rel=1e-6)
 

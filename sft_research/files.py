@@ -1,0 +1,120 @@
+"""A path, a glob or a saved dataset -> its rows, each with its place; and their fingerprint."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from glob import glob
+from pathlib import Path
+from typing import IO, Any
+
+from sft_research.config import ConfigError
+from sft_research.readers import READERS, Broken, Read, placed
+
+DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError)
+
+
+def read(pattern: str, key: str) -> list[Read]:
+    """The rows of a file, of all files of a glob in the order of their names, or of a saved dataset.
+
+    Raises ConfigError, naming `dataset.{key}`, for a place that holds nothing to read.
+    """
+    if _is_saved(Path(os.path.expanduser(pattern))):
+        return list(_saved(pattern, key))
+    files = _files(pattern)
+    if not files:
+        raise ConfigError(
+            f"dataset.{key}={pattern} names no file, and no folder of save_to_disk. Fix: dataset.{key}=FILE"
+        )
+    rows = [row for file in files for row in rows_of(file, key)]
+    if not rows:
+        raise ConfigError(f"dataset.{key}={pattern} holds no rows. Fix: dataset.{key}=FILE")
+    return rows
+
+
+def fingerprint(pattern: str) -> str:
+    """Hash of all that `read` would read, in its order: a file's kind and content, names only inside a folder."""
+    import xxhash
+
+    place = Path(os.path.expanduser(pattern))
+    files = sorted(f for f in place.rglob("*") if f.is_file()) if place.is_dir() else _files(pattern)
+    whole = xxhash.xxh3_128()
+    for file in files:
+        name = str(file.relative_to(place)) if place.is_dir() else kind_of(file)
+        part = xxhash.xxh3_128(name.encode(errors="surrogateescape") + b"\0")
+        with file.open("rb") as stream:
+            while block := stream.read(2**22):
+                part.update(block)
+        whole.update(part.digest())
+    return whole.hexdigest()
+
+
+def _files(pattern: str) -> list[Path]:
+    place = Path(os.path.expanduser(pattern))
+    if place.is_file():  # a name may hold brackets and stars of its own
+        return [place]
+    return [Path(name) for name in sorted(glob(str(place), recursive=True)) if Path(name).is_file()]
+
+
+def rows_of(file: Path, key: str) -> Iterator[Read]:
+    """The rows of one file; raises ConfigError for a kind that is not read."""
+    kind = kind_of(file)
+    if kind not in READERS:
+        raise ConfigError(
+            f"dataset.{key}: {file} is not of a kind that is read. Fix: dataset.{key}=FILE, one of "
+            f"{', '.join(READERS)}, compressed or not ({', '.join(OPENERS)})"
+        )
+    opened = OPENERS.get(file.suffix.lower(), open)
+    count = 0
+    try:
+        with opened(file, "rb") as stream:
+            for row in READERS[kind](stream, str(file)):
+                count += 1
+                yield row
+    except DAMAGE as error:
+        yield Broken(str(file), f"it cannot be read to its end, after {count} rows: {error}")
+
+
+def kind_of(file: Path) -> str:
+    """`.jsonl` of rows.jsonl.gz"""
+    return next((s for s in reversed([s.lower() for s in file.suffixes]) if s not in OPENERS), "")
+
+
+def _zstd(file: Path, mode: str) -> IO[bytes]:
+    import pyarrow as pa  # which says so where a file ends too early; the zstandard package does not
+
+    return io.BufferedReader(pa.input_stream(str(file), compression="zstd"))
+
+
+OPENERS: dict[str, Callable[..., Any]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+    ".zst": _zstd,
+}
+
+
+def _is_saved(place: Path) -> bool:
+    return (place / "dataset_info.json").is_file() or (place / "dataset_dict.json").is_file()
+
+
+def _saved(folder: str, key: str) -> Iterator[Read]:
+    """A folder of `Dataset.save_to_disk`; of several splits, the one that `key` is about."""
+    import datasets
+
+    found = datasets.load_from_disk(os.path.expanduser(folder))
+    if isinstance(found, datasets.DatasetDict):
+        split = {"path": "train", "held_out": "test"}[key]
+        if split not in found:
+            raise ConfigError(
+                f"dataset.{key}={folder} has no split {split}, but {', '.join(found)}. "
+                f"Fix: dataset.{key}={folder}/{next(iter(found))}"
+            )
+        found = found[split]
+    for number, value in enumerate(found, start=1):
+        yield placed(value, f"{folder}, row {number}")

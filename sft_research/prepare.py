@@ -1,0 +1,123 @@
+"""The rows of a run as tokens, from the cache where nothing that decides them has changed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+from omegaconf import DictConfig, OmegaConf
+
+from sft_research import cache
+from sft_research.check import targets
+from sft_research.config import ConfigError, build
+from sft_research.dataset import Rows
+from sft_research.readers import Broken
+from sft_research.tokens import Data, encode
+
+log = logging.getLogger(__name__)
+# Modules that decide what a row becomes: a change in one of them misses the cache.
+DECIDING = ("columns", "dataset", "dataset_format", "files", "pieces", "readers", "tokens", "turns")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The data of a run, the fingerprint of its rows, and where the tokens came from."""
+
+    data: Data
+    fingerprint: str
+    from_cache: bool
+    seconds: float
+
+
+def prepare(cfg: DictConfig, tokenizer: Any, added_tokens: list[int]) -> Prepared:
+    """Rows -> format -> tokens, or the tokens of an earlier run with the same of all three.
+
+    Raises ConfigError for rows that cannot be taken, with their files, lines and reasons.
+    """
+    began = time.perf_counter()
+    source, to_example = build(cfg.dataset), build(cfg.dataset_format)
+    rows: Rows | None = None
+    if hasattr(source, "fingerprint"):  # content that is known without reading rows
+        fingerprint = source.fingerprint()
+    else:
+        rows = source.load()
+        fingerprint = rows.fingerprint
+    key = _key(cfg, tokenizer, fingerprint)
+    found = cache.read(key)
+    evaluated = cfg.training.get("eval_strategy", "no") != "no" or cfg.evaluation.questions > 0
+    if found is None or (evaluated and not found.held_out.examples):
+        rows = rows or source.load()
+        rows.require(evaluated)
+    tokens = found or cache.write(key, _tokens(rows, to_example, tokenizer, cfg.model.max_length))
+    seconds = time.perf_counter() - began
+    count = len(tokens.train.examples) + len(tokens.held_out.examples)
+    log.info("%s", f"{count:,} rows as tokens in {seconds:.1f} s{', from the cache' if found else ''}")
+    data = Data(tokenizer, tokens.train, tokens.held_out, added_tokens, tokens.checkable)
+    return Prepared(data, fingerprint, found is not None, seconds)
+
+
+def _tokens(rows: Rows | None, to_example: Any, tokenizer: Any, max_length: int) -> cache.Tokens:
+    assert rows is not None
+    train = encode(rows.train, to_example, tokenizer, max_length, "training")
+    held_out = encode(rows.held_out, to_example, tokenizer, max_length, "held-out")
+    bad = [*train.bad, *held_out.bad]
+    if bad and rows.on_bad_row == "error":
+        raise ConfigError(f"{_listed(bad)}\nFix: mend them, or dataset.on_bad_row=skip to leave them out")
+    if not train.examples:
+        raise ConfigError(
+            f"{_listed(bad)}\nNo training row is left. Fix: dataset_format=... for these columns"
+        )
+    return cache.Tokens(train, held_out, rows.checkable)
+
+
+def _key(cfg: DictConfig, tokenizer: Any, fingerprint: str) -> str:
+    """Hash of all that decides a row's tokens."""
+    data: Any = OmegaConf.to_container(cfg.dataset, resolve=True)
+    for key in ("path", "held_out"):  # a moved file has the same fingerprint; a split has a name
+        if isinstance(data.get(key), str) and not (key == "held_out" and "split" in data):
+            del data[key]
+    settings = [data, OmegaConf.to_container(cfg.dataset_format, resolve=True), cfg.model.max_length]
+    template = str(tokenizer.chat_template or "")
+    marks = [template, tokenizer.eos_token_id, tokenizer.bos_token_id]
+    own = {node._target_ for part in (cfg.dataset, cfg.dataset_format) for _, node in targets(part)}
+    modules = {f"sft_research.{name}" for name in DECIDING} | own
+    today = time.strftime("%Y-%m-%d") if "strftime_now" in template else ""  # Llama 3.2's says the date
+    digest = xxhash.xxh3_128()
+    for part in (
+        fingerprint,
+        json.dumps([settings, marks], sort_keys=True),
+        _vocabulary(tokenizer),
+        today,
+        *(_source(name) for name in sorted(modules)),
+    ):
+        digest.update(part.encode(errors="surrogatepass") + b"\0")
+    return digest.hexdigest()
+
+
+def _vocabulary(tokenizer: Any) -> str:
+    if tokenizer.is_fast:
+        text: str = tokenizer.backend_tokenizer.to_str()
+        return text
+    return json.dumps([type(tokenizer).__name__, tokenizer.get_vocab()], sort_keys=True)
+
+
+def _source(target: str) -> str:
+    """The source of the module of a target that is ours or the user's own, the name of a library's."""
+    module = target
+    while module and module not in sys.modules:  # of `my_package.Format.from_file` too
+        module = module.rpartition(".")[0]
+    file = getattr(sys.modules.get(module), "__file__", None) or ""
+    own = module.startswith("sft_research.") or (file.endswith(".py") and "site-packages" not in file)
+    return Path(file).read_text(errors="replace") if own else target
+
+
+def _listed(bad: Sequence[Broken]) -> str:
+    first = "\n".join(f"  {row.where}: {row.reason:.300}" for row in bad[:10])
+    return f"{len(bad)} bad row{'s' if len(bad) > 1 else ''}{', the first ten' if len(bad) > 10 else ''}:\n{first}"
