@@ -59,10 +59,11 @@ def prepare(cfg: DictConfig, tokenizer: Any, added_tokens: list[int]) -> Prepare
     else:
         rows = source.load()
         fingerprint = rows.fingerprint
-    key = _key(cfg, tokenizer, fingerprint)
+    cut = not build(cfg.packing).keeps_long_rows
+    key = _key(cfg, tokenizer, fingerprint, cut)
     found = cache.read(key)
     tokens = found or cache.write(
-        key, _tokens(rows or source.load(), to_example, tokenizer, cfg.model.max_length)
+        key, _tokens(rows or source.load(), to_example, tokenizer, cfg.model.max_length, cut)
     )
     seconds = time.perf_counter() - began
     count = len(tokens.train.examples) + len(tokens.held_out.examples)
@@ -71,8 +72,8 @@ def prepare(cfg: DictConfig, tokenizer: Any, added_tokens: list[int]) -> Prepare
     return Prepared(data, fingerprint, found is not None, seconds)
 
 
-def _tokens(rows: Rows, to_example: Any, tokenizer: Any, max_length: int) -> cache.Tokens:
-    train = encode(rows.train, to_example, tokenizer, max_length, "training")
+def _tokens(rows: Rows, to_example: Any, tokenizer: Any, max_length: int, cut: bool) -> cache.Tokens:
+    train = encode(rows.train, to_example, tokenizer, max_length, "training", cut=cut)
     held_out = encode(rows.held_out, to_example, tokenizer, max_length, "held-out")
     bad = [*train.bad, *held_out.bad]
     if bad and rows.on_bad_row == "error":
@@ -84,11 +85,11 @@ def _tokens(rows: Rows, to_example: Any, tokenizer: Any, max_length: int) -> cac
     return cache.Tokens(train, held_out, rows.checkable)
 
 
-def _key(cfg: DictConfig, tokenizer: Any, fingerprint: str) -> str:
+def _key(cfg: DictConfig, tokenizer: Any, fingerprint: str, cut: bool) -> str:
     """Hash of all that decides a row's tokens."""
     data: Any = OmegaConf.to_container(cfg.dataset, resolve=True)
     data.pop("path", None)  # a moved file has the same fingerprint
-    settings = [data, OmegaConf.to_container(cfg.dataset_format, resolve=True), cfg.model.max_length]
+    settings = [data, OmegaConf.to_container(cfg.dataset_format, resolve=True), cfg.model.max_length, cut]
     template = str(tokenizer.chat_template or "")
     marks = [template, tokenizer.eos_token_id, tokenizer.bos_token_id]
     own = {node._target_.rpartition(".")[0] for _, node in targets(cfg)}
