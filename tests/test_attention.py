@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -83,7 +84,7 @@ def packed(model: Any, rows: list[list[int]] = ROWS) -> torch.Tensor:
     """Logits (T, V) of rows in one."""
     positions = [torch.arange(len(row)) for row in rows]
     return model(
-        input_ids=torch.tensor([sum(rows, [])]), position_ids=torch.cat(positions)[None], use_cache=False
+        input_ids=torch.tensor([[*chain(*rows)]]), position_ids=torch.cat(positions)[None], use_cache=False
     ).logits[0]
 
 

@@ -68,15 +68,7 @@ def test_rows_that_are_not_what_they_are_alone_are_refused(name: str, collate: A
 @pytest.mark.parametrize("packing", ["bfd", "wrapped", "padding_free"])
 def test_opt_which_looks_at_no_position_ids_is_refused(packing: str, tmp_path: Path) -> None:
     opt.make(str(tmp_path / "opt"))
-    options = (
-        f"model.name={tmp_path / 'opt'}",
-        "lora=opt",
-        "dataset_format=text",
-        "model.chat_template=null",
-    )
-    rows = tmp_path / "rows.jsonl"
-    rows.write_text('{"text": "one two three"}\n' * 8)
-    data = ("dataset=file", f"dataset.path={rows}", "dataset.held_out=0", "training.eval_strategy=no")
-    with pytest.raises(ConfigError, match=rf"packing={packing}: on opt with sdpa"):
-        make(tmp_path / "run", *options, *data, f"packing={packing}")
-    make(tmp_path / "run", *options, *data, "packing=grouped")
+    options = (f"model.name={tmp_path / 'opt'}", "model.chat_template=chatml", "lora=opt")
+    with pytest.raises(ConfigError, match=rf"packing={packing}: on opt with sdpa_apart attention a row "):
+        make(tmp_path / "run", *options, f"packing={packing}")
+    make(tmp_path / "run", *options, "packing=grouped")
