@@ -65,6 +65,7 @@ def trainers(overrides: Sequence[str], place: Path) -> Iterator[tuple[str, Any]]
     from sft_research.prepare import prepare
     from sft_research.training import build_trainer
 
+    shared: dict[str, Any] = {}
     for name, batch in PACKINGS.items():
         run: Run = compose(
             [
@@ -78,6 +79,8 @@ def trainers(overrides: Sequence[str], place: Path) -> Iterator[tuple[str, Any]]
         tokenizer, added = model.tokenizer()
         data = prepare(cfg, tokenizer, added).data
         weights = build(cfg.backend).load(model, build(cfg.lora), added, len(tokenizer), cfg.seed)
+        for parameter_name, parameter in weights.named_parameters():  # in memory once
+            parameter.data = shared.setdefault(parameter_name, parameter.data)
         yield name, build_trainer(run, weights, data, str(place))
 
 

@@ -25,7 +25,7 @@ def require_isolation(model: Any, collate: Callable[[Sequence[Any]], dict[str, A
     """
     import torch
 
-    step = model.get_input_embeddings().num_embeddings // (3 * LENGTH + 1)
+    step = model.get_output_embeddings().weight.shape[0] // (3 * LENGTH + 1)
     a, b, c = ([1 + step * (n + i * LENGTH) for n in range(LENGTH)] for i in range(3))
 
     def last(*rows: list[int]) -> Any:

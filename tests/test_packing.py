@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from datasets import Dataset
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 from trl import pack_dataset
@@ -142,6 +142,7 @@ def test_a_length_goes_where_the_least_room_is_left() -> None:
     assert best_fit([5, 3, 6, 2], room=8) == [[2, 3], [0, 1]]
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=60))
 def test_every_length_is_in_one_row_and_rows_are_as_trl_packs_them(lengths: list[int]) -> None:
     rows = best_fit(lengths, room=20)
@@ -152,6 +153,7 @@ def test_every_length_is_in_one_row_and_rows_are_as_trl_packs_them(lengths: list
     assert ours == Counter(tuple(sorted(row)) for row in trl["seq_lengths"])
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(2, 40), min_size=1, max_size=30), st.sampled_from(["bfd_split", "wrapped"]))
 def test_what_is_split_loses_no_token(lengths: list[int], strategy: str) -> None:
     tokens = np.arange(sum(lengths))
