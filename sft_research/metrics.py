@@ -44,7 +44,7 @@ class Metrics(TrainerCallback):
         self.rows: list[dict[str, float]] = []
         self.seconds = 0.0  # in steps alone, evaluations left out
         self._step_began = 0.0
-        self._before = (0, 0.0)  # tokens and seconds at the last logged step
+        self._before = (0, 0.0, 0, 0, 0)  # what had been counted at the last logged step
         trainer.add_callback(self)
 
     def record_scores(self, judged: Judged) -> None:
@@ -93,15 +93,25 @@ class Metrics(TrainerCallback):
         if not values:
             return  # the closing totals of transformers
         if "train/loss" in values:
-            tokens, seconds = int(self.trainer.tokens), self.seconds
-            since = tokens - self._before[0], seconds - self._before[1]
-            values["train/tokens_per_second"] = since[0] / since[1] if since[1] else 0.0
-            self._before = tokens, seconds
-            values |= self._constant
+            values |= self._since_the_last(state.global_step) | self._constant
             self._bar.set_postfix(
                 loss=f"{values['train/loss']:.3f}", lr=f"{values['train/learning_rate']:.1e}"
             )
         self.record(values, state.global_step)
+
+    def _since_the_last(self, step: int) -> dict[str, float]:
+        """Speed, share of tokens that are no padding, and examples an optimizer step, since the last logged step."""
+        trainer = self.trainer
+        now = int(trainer.tokens), self.seconds, trainer.places, int(trainer.examples), step
+        tokens, seconds, places, examples, steps = (
+            new - old for new, old in zip(now, self._before, strict=True)
+        )
+        self._before = now
+        return {
+            "train/tokens_per_second": tokens / seconds if seconds else 0.0,
+            "packing/real_tokens": tokens / places,
+            "packing/examples": examples / steps,
+        }
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._bar.close()

@@ -49,13 +49,14 @@ def prepare(cfg: DictConfig, tokenizer: Any, added_tokens: list[int]) -> Prepare
     else:
         rows = source.load()
         fingerprint = rows.fingerprint
-    key = _key(cfg, tokenizer, fingerprint)
+    cut = not build(cfg.packing).keeps_long_rows
+    key = _key(cfg, tokenizer, fingerprint, cut)
     found = cache.read(key)
     evaluated = cfg.training.get("eval_strategy", "no") != "no" or cfg.evaluation.questions > 0
     if found is None or (evaluated and not found.held_out.examples):
         rows = rows or source.load()
         rows.require(evaluated)
-    tokens = found or cache.write(key, _tokens(rows, to_example, tokenizer, cfg.model.max_length))
+    tokens = found or cache.write(key, _tokens(rows, to_example, tokenizer, cfg.model.max_length, cut))
     seconds = time.perf_counter() - began
     count = len(tokens.train.examples) + len(tokens.held_out.examples)
     log.info("%s", f"{count:,} rows as tokens in {seconds:.1f} s{', from the cache' if found else ''}")
@@ -63,9 +64,9 @@ def prepare(cfg: DictConfig, tokenizer: Any, added_tokens: list[int]) -> Prepare
     return Prepared(data, fingerprint, found is not None, seconds)
 
 
-def _tokens(rows: Rows | None, to_example: Any, tokenizer: Any, max_length: int) -> cache.Tokens:
+def _tokens(rows: Rows | None, to_example: Any, tokenizer: Any, max_length: int, cut: bool) -> cache.Tokens:
     assert rows is not None
-    train = encode(rows.train, to_example, tokenizer, max_length, "training")
+    train = encode(rows.train, to_example, tokenizer, max_length, "training", cut=cut)
     held_out = encode(rows.held_out, to_example, tokenizer, max_length, "held-out")
     bad = [*train.bad, *held_out.bad]
     if bad and rows.on_bad_row == "error":
@@ -77,13 +78,13 @@ def _tokens(rows: Rows | None, to_example: Any, tokenizer: Any, max_length: int)
     return cache.Tokens(train, held_out, rows.checkable)
 
 
-def _key(cfg: DictConfig, tokenizer: Any, fingerprint: str) -> str:
+def _key(cfg: DictConfig, tokenizer: Any, fingerprint: str, cut: bool) -> str:
     """Hash of all that decides a row's tokens."""
     data: Any = OmegaConf.to_container(cfg.dataset, resolve=True)
     for key in ("path", "held_out"):  # a moved file has the same fingerprint; a split has a name
         if isinstance(data.get(key), str) and not (key == "held_out" and "split" in data):
             del data[key]
-    settings = [data, OmegaConf.to_container(cfg.dataset_format, resolve=True), cfg.model.max_length]
+    settings = [data, OmegaConf.to_container(cfg.dataset_format, resolve=True), cfg.model.max_length, cut]
     template = str(tokenizer.chat_template or "")
     marks = [template, tokenizer.eos_token_id, tokenizer.bos_token_id]
     own = {node._target_ for part in (cfg.dataset, cfg.dataset_format) for _, node in targets(part)}

@@ -8,8 +8,9 @@ The prompt is what the model is given at generation time, token for token, earli
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice, zip_longest
+from math import inf
 from typing import Any
 
 from sft_research.columns import BadRow
@@ -36,6 +37,9 @@ class Example:
     def loss_tokens(self) -> int:
         """Labels with loss; the first token predicts nothing before it."""
         return sum(label != IGNORED for label in self.labels[1:])
+
+    def cut(self, max_length: int) -> Example:
+        return replace(self, input_ids=self.input_ids[:max_length], labels=self.labels[:max_length])
 
 
 @dataclass(frozen=True)
@@ -66,26 +70,33 @@ def encode(
     tokenizer: Any,
     max_length: int,
     name: str,
+    *,
+    cut: bool = True,
 ) -> Encoded:
-    """Tokens and labels of a split's rows, bad ones listed; raises ConfigError where none keeps an answer."""
+    """Tokens and labels of a split's rows, bad ones listed; raises ConfigError where none keeps an answer.
+
+    `cut=False` leaves rows longer than max_length whole, for a packing that splits them.
+    """
+    until = max_length if cut else inf
     bad: list[Broken] = []
     pieces = pieces_of(rows, to_example, tokenizer, name, bad)
     examples: list[Example] = []
-    truncated = dropped = cut = 0
+    truncated = dropped = answers_cut = 0
     while chunk := list(islice(pieces, CHUNK)):
-        for example, ends in _examples(chunk, tokenizer, max_length, bad):
-            cut += sum(end > max_length for end in ends)
+        for whole, ends in _examples(chunk, tokenizer, max_length, bad):
+            example = whole.cut(max_length) if cut else whole
+            answers_cut += sum(end > until for end in ends)
             if example.loss_tokens == 0:
                 dropped += 1
             else:
-                truncated += ends[-1] > max_length
+                truncated += ends[-1] > until
                 examples.append(example)
     if dropped and not examples:
         raise ConfigError(
             f"none of the {dropped} {name} rows has an answer within model.max_length={max_length} tokens. "
             f"Fix: model.max_length={2 * max_length}"
         )
-    return Encoded(examples, truncated, dropped, cut, bad)
+    return Encoded(examples, truncated, dropped, answers_cut, bad)
 
 
 def _examples(
@@ -139,7 +150,7 @@ def _example(row: Pieces, parts: list[list[int]], max_length: int) -> tuple[Exam
         labels += ids if said is not None else [IGNORED] * len(ids)
         if said is not None:
             ends.append(len(input_ids))
-    return Example(input_ids[:max_length], labels[:max_length], prompt, answer), ends
+    return Example(input_ids, labels, prompt, answer), ends
 
 
 def _ids(texts: list[str], tokenizer: Any) -> list[list[int]]:

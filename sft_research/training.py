@@ -5,6 +5,7 @@ Imported only after `backend.activate()`: with Unsloth, `trl` holds Unsloth's tr
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +16,10 @@ from datasets.table import InMemoryTable
 from omegaconf import DictConfig
 from trl import SFTTrainer
 
+from sft_research.attention import attend_apart
 from sft_research.cache import Examples
 from sft_research.config import ConfigError, Run, build
+from sft_research.isolation import require_isolation
 from sft_research.loss import held_out_loss
 from sft_research.packing import Packing
 from sft_research.tokens import IGNORED, Data, Example
@@ -35,10 +38,15 @@ class Trainer(SFTTrainer):
         # Of the first step and of the latest, however seldom a loss is logged.
         self.loss_first = self.loss_last = torch.zeros((), device=self.args.device)
         self._loss_step = -1
+        self.examples = torch.zeros((), dtype=torch.long, device=self.args.device)  # a cut one for each piece
+        self.places = 0  # tokens and padding
 
     def training_step(self, model: Any, inputs: dict[str, Any], *rest: Any, **named: Any) -> Any:
         real = inputs["attention_mask"].sum() if "attention_mask" in inputs else inputs["input_ids"].numel()
         self.tokens += real
+        self.places += inputs["input_ids"].numel()
+        flat = self.padding_free
+        self.examples += (inputs["position_ids"] == 0).sum() if flat else len(inputs["input_ids"])
         self.loss_tokens += (inputs["labels"][..., 1:] != IGNORED).sum()
         loss = super().training_step(model, inputs, *rest, **named)
         self._keep(loss)
@@ -64,20 +72,22 @@ def build_trainer(run: Run, model: Any, data: Data, output: str) -> Trainer:
     """The trainer of a run; raises ConfigError where a library changed what the config asked for."""
     cfg = run.cfg
     packing: Packing = build(cfg.packing)
-    packing.require(model.config._attn_implementation)
     optimizer = build(cfg.optimizer)  # a partial: the trainer owns the parameters
     args = _arguments(cfg, model.dtype, output)
     if data.added_tokens and args.loss_type == "chunked_nll":
         # TRL 1.14's chunked loss reads lm_head.bias, which PEFT's trained token rows do not have; same math.
         args.loss_type = "nll"
     packing.apply(args)
+    if packing.flattens:
+        attend_apart(model)
     held_out = data.held_out.examples
     full_precision = {n: p.data for n, p in model.named_parameters() if p.requires_grad}
+    logging.getLogger("trl.trainer.sft_trainer").addFilter(_not_of_flash_attention)
     trainer = Trainer(
         model=model,
         args=args,
         processing_class=data.tokenizer,
-        train_dataset=_dataset(data.train.examples),
+        train_dataset=packing.rows(_dataset(data.train.examples), cfg.model.max_length),
         eval_dataset=_dataset(held_out) if held_out else None,
         optimizer_cls_and_kwargs=(optimizer.func, optimizer.keywords),
         held_out=held_out,
@@ -86,8 +96,7 @@ def build_trainer(run: Run, model: Any, data: Data, output: str) -> Trainer:
     if model.dtype == torch.float32 and model.device.type == "cpu":
         # TRL casts the adapters of a 4-bit model to bfloat16, which a CPU emulates: undone.
         for name, parameter in trainer.model.named_parameters():
-            if name in full_precision:
-                parameter.data = full_precision[name]
+            parameter.data = full_precision.get(name, parameter.data)
     _require_unchanged(cfg, trainer, packing)
     # The run has a bar of its own, in a terminal and in a notebook.
     for callback in (transformers.ProgressCallback, transformers.PrinterCallback):
@@ -128,10 +137,22 @@ def _dataset(examples: Sequence[Example]) -> Dataset:
     )
 
 
+def _not_of_flash_attention(said: logging.LogRecord) -> bool:
+    """TRL warns of every other attention that packed rows may read each other; `require_isolation` asks."""
+    return "Flash Attention" not in said.getMessage()
+
+
 def _require_unchanged(cfg: DictConfig, trainer: Trainer, packing: Packing) -> None:
-    """A library that turns a setting off in words alone has changed the experiment."""
+    """A library that turns a setting off in words alone has changed the experiment; so has a packed row
+    that reads its neighbour."""
     wanted = {k: v for k, v in cfg.training.items() if not str(k).startswith("_")}
-    wanted |= {"packing": packing.strategy is not None, "learning_rate": cfg.optimizer.get("lr", 0.0)}
+    wanted["learning_rate"] = cfg.optimizer.get("lr", 0.0)
+    collates = getattr(trainer.data_collator, "padding_free", None)
+    if (trainer.args.packing, collates) != (False, packing.flattens):
+        raise ConfigError(
+            f"packing={packing.strategy}, but a library changed its batches: packing={trainer.args.packing}, "
+            f"padding_free={collates}. Fix: backend=transformers"
+        )
     for key, value in wanted.items():
         got = getattr(trainer.args, str(key))
         got = getattr(got, "value", got)
@@ -140,3 +161,5 @@ def _require_unchanged(cfg: DictConfig, trainer: Trainer, packing: Packing) -> N
                 f"training.{key}={value}, but a library changed it to {got}. Fix: training.{key}={got}, "
                 "or backend=transformers"
             )
+    if packing.flattens:
+        require_isolation(trainer.model, trainer.data_collator, str(packing.strategy))

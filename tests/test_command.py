@@ -22,7 +22,7 @@ REFUSALS = [
     (
         "packing=null",
         "packing=null: a run needs an option",
-        "Fix: packing=bfd or bfd_split or none or wrapped",
+        "Fix: packing=bfd or bfd_split or grouped or none or padding_free or wrapped",
     ),
     ("lora.r=eight", "lora.r='eight' is of the wrong type: it takes int", "Fix: lora.r=..., as int"),
     ("lora.alpha=3x", "lora.alpha='3x' is neither a number above 0 nor a policy", "lora.alpha=2r (twice it)"),
@@ -88,7 +88,7 @@ def test_help_lists_every_group_with_its_options_and_imports_no_torch(tmp_path: 
     assert (done.returncode, done.stderr) == (0, "")
     for line in (
         "python -m sft_research.train -m lora.r=8,16,32",
-        "packing: bfd, bfd_split, none, wrapped",
+        "packing: bfd, bfd_split, grouped, none, padding_free, wrapped",
         "experiments: demo, lora_rank\nhydra/launcher: local, ray, slurm\n",
     ):
         assert line in done.stdout

@@ -59,7 +59,7 @@ TABLE = {
         "text",
     ],
     "optimizer": ["adamw", "adamw_8bit", "paged_adamw_8bit", "lion", "muon", "sgd"],
-    "packing": ["none", "bfd", "bfd_split", "wrapped"],
+    "packing": ["none", "grouped", "padding_free", "bfd", "bfd_split", "wrapped"],
     "training": ["default", "quick"],
     "tracking": ["wandb", "trackio", "tensorboard", "none"],
     "hydra/launcher": ["local", "slurm", "ray"],

@@ -19,7 +19,8 @@ def make(place: Path, *overrides: str) -> Trainer:
     model = build(cfg.model)
     tokenizer, added = model.tokenizer()
     rows, to_example = build(cfg.dataset).load(), build(cfg.dataset_format)
-    train = encode(rows.train, to_example, tokenizer, model.max_length, "training")
+    cut = not build(cfg.packing).keeps_long_rows
+    train = encode(rows.train, to_example, tokenizer, model.max_length, "training", cut=cut)
     held_out = encode(rows.held_out, to_example, tokenizer, model.max_length, "held-out")
     weights = build(cfg.backend).load(model, build(cfg.lora), added, len(tokenizer), cfg.seed)
     return build_trainer(run, weights, Data(tokenizer, train, held_out, added, rows.checkable), str(place))
