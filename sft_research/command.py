@@ -6,10 +6,11 @@ import gc
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -26,23 +27,29 @@ if TYPE_CHECKING:
     from sft_research.result import Result
 
 CONFIG_ERROR, FAILED, INTERRUPTED = 2, 1, 130
+IN_THE_LOG = "The traceback is in the run's train.log."
 TAKES_A_VALUE = re.compile(r"--config-(dir|path|name)|-c[dpn]?|--cfg|--package|-p|--info|-i")
 
 
 def command(train: Callable[[Run], Result]) -> None:
     """Run `train` on what the command line composes; exit with 0, 1 (failed), 2 (config) or 130 (Ctrl-C)."""
+    run_composed(lambda run: train(run).after.loss, IN_THE_LOG)
+
+
+def run_composed(task: Callable[[Run], Any], traceback_is: str | None) -> None:
+    """The same for any task. `traceback_is` says where a failure's traceback is; None: it is written out."""
 
     @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="train")
-    def main(cfg: DictConfig) -> float | None:
+    def main(cfg: DictConfig) -> Any:
         hydra_config = HydraConfig.get()
         experiment = hydra_config.runtime.choices.get("experiments") or "default"
         run = Run(without_hydra(cfg), tuple(hydra_config.overrides.task), experiment)
-        with ending():
-            return train(run).after.loss
+        with ending(traceback_is):
+            return task(run)
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them its way
     sys.argv[1:] = _flags_first(sys.argv[1:])
-    with ending():
+    with ending(traceback_is):
         main()
     gc.freeze()  # the process ends here: its last collections would only look through all modules
 
@@ -58,7 +65,7 @@ def _flags_first(arguments: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def ending() -> Iterator[None]:
+def ending(traceback_is: str | None = IN_THE_LOG) -> Iterator[None]:
     """Turn what went wrong into a message and an exit status."""
     try:
         yield
@@ -74,7 +81,7 @@ def ending() -> Iterator[None]:
     except Exception as error:
         if NULL_OPTION in str(error):
             _exit(CONFIG_ERROR, explain(error, sys.argv[1:]))
-        _exit(FAILED, f"{type(error).__name__}: {error}\nThe traceback is in the run's train.log.")
+        _exit(FAILED, f"{type(error).__name__}: {error}\n{traceback_is or traceback.format_exc()}")
 
 
 def _exit(status: int, message: str) -> NoReturn:
