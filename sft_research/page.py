@@ -72,8 +72,8 @@ def _facts(preview: Preview) -> str:
 def _legend() -> str:
     return (
         '<p class="legend"><span><i class="t">trained</i> the loss counts it</span> '
-        "<span><i>context</i> read, without loss</span> "
-        '<span><i class="s">&lt;|special|&gt;</i> a token of its own</span> '
+        "<span><i>context</i> without loss</span> "
+        '<span><i class="s">&lt;|special|&gt;</i> one token</span> '
         '<span><i class="one">to</i><i class="even">kens</i> in two shades</span> '
         "<span>↵ newline</span> <span>· space</span> <span>é² one text of two tokens</span></p>"
     )

@@ -18,8 +18,10 @@ DOCUMENTS = [
     (ROOT / "sft_research/train.py").read_text(),
     *(file.read_text() for file in sorted((ROOT / "experiments").glob("*.yaml"))),
 ]
-COMMANDS = sorted({c for text in DOCUMENTS for c in re.findall(r"sft_research\.train( [^\n#`│]*)", text)})
-FLAGS = {"-m", "--help", "--cfg", "job"}
+COMMANDS = sorted(
+    {c for text in DOCUMENTS for c in re.findall(r"sft_research\.(?:train|preview)( [^\n#`│]*)", text)}
+)
+FLAGS = {"-m", "--help", "--cfg", "job", "--out", "page.html"}
 
 
 def overrides(command: str) -> list[list[str]]:
@@ -57,7 +59,7 @@ def test_the_tree_names_what_is_there_and_leaves_no_folder_out() -> None:
     listed = re.findall(r"^    ([\w./]+)", section("The tree"), re.MULTILINE)
     assert [name for name in listed if not (ROOT / name).exists()] == []
     folders = {f"{file.parent.name}/" for kind in ("py", "yaml", "md") for file in ROOT.glob(f"*/*.{kind}")}
-    assert folders - {"runs/"} <= {name for name in listed if name.endswith("/")}
+    assert folders - {"runs/", ".pytest_cache/"} <= {name for name in listed if name.endswith("/")}
 
 
 def test_the_pictures_and_files_that_are_linked_exist() -> None:
