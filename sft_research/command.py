@@ -6,10 +6,11 @@ import gc
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -29,20 +30,25 @@ TAKES_A_VALUE = re.compile(r"--config-(dir|path|name)|-c[dpn]?|--cfg|--package|-
 
 def command(train: Callable[[Run], Result]) -> None:
     """Run `train` on what the command line composes; exit with 0, 1 (failed), 2 (config) or 130 (Ctrl-C)."""
+    run_composed(lambda run: train(run).after.loss)
+
+
+def run_composed(task: Callable[[Run], Any], show_traceback: bool = False) -> None:
+    """The same for any task; `show_traceback` for one that keeps no log of its own."""
 
     @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="train")
-    def main(cfg: DictConfig) -> float | None:
+    def main(cfg: DictConfig) -> Any:
         hydra_config = HydraConfig.get()
         experiment = hydra_config.runtime.choices.get("experiments") or "default"
         overrides, folder = tuple(hydra_config.overrides.task), config_dir_of(hydra_config)
         run = Run(without_hydra(cfg), overrides, experiment, folder)
-        with ending():
-            return train(run).after.loss
+        with ending(show_traceback):
+            return task(run)
 
     secrets.load()  # before anything is named or written
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them its way
     sys.argv[1:] = _flags_first(sys.argv[1:])
-    with ending():
+    with ending(show_traceback):
         main()
     gc.freeze()  # the process ends here: its last collections would only look through all modules
 
@@ -58,7 +64,7 @@ def _flags_first(arguments: Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def ending() -> Iterator[None]:
+def ending(show_traceback: bool = False) -> Iterator[None]:
     """Turn what went wrong into a message and an exit status."""
     try:
         with explained(sys.argv[1:]):
@@ -74,7 +80,8 @@ def ending() -> Iterator[None]:
         sys.exit(0)
     except Exception as error:
         notes = getattr(error, "__notes__", [])  # of the run's folder, where there is one: its train.log
-        _exit(FAILED, "\n".join([f"{type(error).__name__}: {error}", *notes]))
+        trace = [traceback.format_exc()] if show_traceback else []
+        _exit(FAILED, "\n".join([f"{type(error).__name__}: {error}", *notes, *trace]))
 
 
 def _exit(status: int, message: str) -> NoReturn:

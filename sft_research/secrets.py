@@ -38,6 +38,11 @@ def redact(value: Any) -> Any:
     return value
 
 
+def spans(text: str) -> list[tuple[int, int]]:
+    """(start, end) of every secret in a text."""
+    return [found.span() for value in _values() for found in re.finditer(re.escape(value), text)]
+
+
 def _values() -> list[str]:
     named = {value for name, value in os.environ.items() if NAMES.search(name)}
     return sorted((v for v in named | _from_file if len(v) >= SHORTEST), key=len, reverse=True)

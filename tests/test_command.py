@@ -165,6 +165,15 @@ def test_each_end_has_its_status_and_message(
     assert capsys.readouterr() == ("", message)
 
 
+def test_a_task_without_a_log_writes_its_traceback_out(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, ending(None):
+        raise RuntimeError("boom")
+    assert ended.value.code == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[:2] == ["RuntimeError: boom", "Traceback (most recent call last):"]
+    assert '    raise RuntimeError("boom")' in said
+
+
 def test_a_message_holds_no_secret(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

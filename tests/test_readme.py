@@ -18,8 +18,10 @@ DOCUMENTS = [
     (ROOT / "sft_research/train.py").read_text(),
     *(file.read_text() for file in sorted((ROOT / "experiments").glob("*.yaml"))),
 ]
-COMMANDS = sorted({c for text in DOCUMENTS for c in re.findall(r"sft_research\.train( [^\n#`│]*)", text)})
-FLAGS = {"-m", "--help", "--cfg", "job"}
+COMMANDS = sorted(
+    {c for text in DOCUMENTS for c in re.findall(r"sft_research\.(?:train|preview)( [^\n#`│]*)", text)}
+)
+FLAGS = {"-m", "--help", "--cfg", "job", "--out", "page.html"}
 
 
 def overrides(command: str) -> list[list[str]]:

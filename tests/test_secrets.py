@@ -140,3 +140,8 @@ def test_the_stream_strikes_out_what_is_written_to_it() -> None:
 def test_the_stream_has_the_file_number_of_the_file_beneath(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as file:
         assert Redacted(file).fileno() == file.fileno()
+
+
+def test_every_place_of_a_key_in_a_text_is_known() -> None:
+    assert secrets.spans(f"a {HF}, {HF}") == [(2, 17), (19, 34)]
+    assert secrets.spans("a") == []
