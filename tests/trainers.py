@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from sft_research.config import build, compose
-from sft_research.tokens import Data, encode, formatted
+from sft_research.config import Run, build, compose
+from sft_research.tokens import Data, encode
 from sft_research.training import Trainer, build_trainer
 from tests.runs import TINY
 
 
+@dataclass(frozen=True)
+class Made:
+    """A run, the tokens of its rows, and its trainer."""
+
+    run: Run
+    data: Data
+    trainer: Trainer
+
+
 def make(place: Path, *overrides: str) -> Trainer:
+    return made(place, *overrides).trainer
+
+
+def made(place: Path, *overrides: str) -> Made:
     from transformers import set_seed
 
     run = compose([*TINY, "backend=transformers", "tracking=none", *overrides])
@@ -19,9 +33,8 @@ def make(place: Path, *overrides: str) -> Trainer:
     model = build(cfg.model)
     tokenizer, added = model.tokenizer()
     rows, to_example = build(cfg.dataset).load(), build(cfg.dataset_format)
-    train = encode(formatted(rows.train, to_example, "training"), tokenizer, model.max_length, "training")
-    held_out = encode(
-        formatted(rows.held_out, to_example, "held-out"), tokenizer, model.max_length, "held-out"
-    )
+    train = encode(rows.train, to_example, tokenizer, model.max_length, "training")
+    held_out = encode(rows.held_out, to_example, tokenizer, model.max_length, "held-out")
+    data = Data(tokenizer, train, held_out, added, rows.checkable)
     weights = build(cfg.backend).load(model, build(cfg.lora), added, len(tokenizer), cfg.seed)
-    return build_trainer(run, weights, Data(tokenizer, train, held_out, added, rows.checkable), str(place))
+    return Made(run, data, build_trainer(run, weights, data, str(place)))
