@@ -52,7 +52,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 # Parts without a signature: what they are.
-SETTINGS: dict[str, str] = {"seed": "int", "runs_dir": "str", "rerun": "bool"}
+SETTINGS: dict[str, str] = {
+    "seed": "int",
+    "runs_dir": "str",
+    "rerun": "bool",
+    "preflight": "bool | Literal['on', 'off']",
+    "on_overlap": "Literal['error', 'drop']",
+}
 
 # Fields of trl.SFTConfig that another part of the config decides: field -> what to set instead.
 TRAINING_IS_SET_BY: dict[str, str] = {
