@@ -100,6 +100,7 @@ TRAINING_IS_SET_BY: dict[str, str] = {
     "hub_token": "HF_TOKEN in the environment or a .env file",
     "auto_find_batch_size": "training.per_device_train_batch_size=... (it changes the effective batch)",
     "resume_from_checkpoint": "leave it out: run the same command again",
+    "restore_callback_states_from_checkpoint": "leave it out: the tokens seen are restored from a checkpoint",
     "remove_unused_columns": "leave it out: rows are tokens before the trainer",
     "save_only_model": "leave it out: a run goes on from its checkpoints",
     "dataloader_pin_memory": "leave it out: it is on where there is a GPU",

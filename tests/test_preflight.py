@@ -123,7 +123,7 @@ def test_on_and_off_are_words_and_booleans(word: str, proven: bool, tmp_path: Pa
     [
         (
             "preflight=no",
-            "preflight=no: there is no such choice. Did you mean preflight=on? Fix: preflight=on or off",
+            "preflight=no: there is no such choice. Fix: preflight=on or off",
         ),
         ("on_overlap=skip", "on_overlap=skip: there is no such choice. Fix: on_overlap=error or drop"),
     ],

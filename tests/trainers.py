@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +21,12 @@ class Made:
     trainer: Trainer
 
 
-def make(place: Path, *overrides: str) -> Trainer:
-    return made(place, *overrides).trainer
+def make(place: Path, *overrides: str, rows: Sequence[dict[str, str]] = ()) -> Trainer:
+    return made(place, *overrides, rows=rows).trainer
 
 
-def made(place: Path, *overrides: str) -> Made:
+def made(place: Path, *overrides: str, rows: Sequence[dict[str, str]] = ()) -> Made:
+    """With these training rows, or those of the config's dataset."""
     from transformers import set_seed
 
     run = compose([*TINY, "backend=transformers", "tracking=none", *overrides])
@@ -32,9 +34,9 @@ def made(place: Path, *overrides: str) -> Made:
     set_seed(cfg.seed)
     model = build(cfg.model)
     tokenizer, added = model.tokenizer()
-    rows, to_example = build(cfg.dataset).load(), build(cfg.dataset_format)
-    train = encode(rows.train, to_example, tokenizer, model.max_length, "training")
-    held_out = encode(rows.held_out, to_example, tokenizer, model.max_length, "held-out")
-    data = Data(tokenizer, train, held_out, added, rows.checkable)
+    source, to_example = build(cfg.dataset).load(), build(cfg.dataset_format)
+    train = encode(rows or source.train, to_example, tokenizer, model.max_length, "training")
+    held_out = encode(source.held_out, to_example, tokenizer, model.max_length, "held-out")
+    data = Data(tokenizer, train, held_out, added, source.checkable)
     weights = build(cfg.backend).load(model, build(cfg.lora), added, len(tokenizer), cfg.seed)
     return Made(run, data, build_trainer(run, weights, data, str(place)))
