@@ -29,8 +29,8 @@ OmegaConf.register_new_resolver(
     replace=True,
 )
 
-# They say where a run is and who watches it; they do not change its numbers or its name.
-NOT_IDENTITY = ("runs_dir", "rerun", "tracking")
+# They say where a run is, who watches it and whether it is proven first; they do not change its numbers or its name.
+NOT_IDENTITY = ("runs_dir", "rerun", "tracking", "preflight")
 
 
 class ConfigError(Exception):
@@ -76,6 +76,11 @@ class Run:
         """Hash of what decides the result: the resolved config without paths and trackers."""
         decides = {k: v for k, v in self.resolved.items() if k not in NOT_IDENTITY}
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def preflight(self) -> bool:
+        """`preflight=off` arrives as a word from the command line, and as a boolean from YAML."""
+        return self.cfg.preflight in (True, "on")
 
     @property
     def resolved(self) -> dict[str, Any]:

@@ -15,9 +15,14 @@ LOGIT_BYTES = 2**30  # at most this much memory for the logits of one batch
 
 
 def held_out_loss(model: Any, examples: Sequence[Example], batch_size: int) -> float:
-    """Sum of NLL over completion tokens, in nats a token."""
+    """Sum of NLL over completion tokens, in nats a token.
+
+    Of several processes each takes its share of the rows, and all are given the same number.
+    """
     import torch
 
+    share, among = _share()
+    examples = sorted(examples, key=lambda e: len(e.input_ids))[share::among]
     total = torch.zeros((), dtype=torch.float64)
     with evaluating(model):
         for ids, mask, labels in batches(examples, batch_size, _vocabulary(model), model.device):
@@ -28,7 +33,12 @@ def held_out_loss(model: Any, examples: Sequence[Example], batch_size: int) -> f
                 logits[kept].float(), labels[:, 1:][kept], reduction="sum"
             )
             total += nll.cpu().double()  # mps has no float64
-    return (total / sum(example.loss_tokens for example in examples)).item()
+    tokens = sum(example.loss_tokens for example in examples)
+    sums = torch.stack([total, torch.tensor(tokens, dtype=torch.float64)])
+    if among > 1:
+        sums = sums.to(model.device)
+        torch.distributed.all_reduce(sums)
+    return (sums[0] / sums[1]).item()
 
 
 def batches(
@@ -65,6 +75,15 @@ def evaluating(model: Any) -> Iterator[None]:
             yield
     finally:
         model.train(training)
+
+
+def _share() -> tuple[int, int]:
+    """This process and how many there are: (0, 1) where there is one."""
+    import torch
+
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return 0, 1
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
 
 
 def _vocabulary(model: Any) -> int:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 import xxhash
 
 from sft_research.cache import Examples
-from sft_research.tokens import Example
+from sft_research.config import ConfigError
+from sft_research.tokens import Data, Example
+
+log = logging.getLogger(__name__)
 
 
 def duplicates(examples: Iterable[Example]) -> int:
@@ -23,6 +29,29 @@ def overlap(train: Iterable[Example], held_out: Sequence[Example]) -> list[int]:
     """Positions of the held-out rows that are, token for token, training rows too."""
     known = set(_hashes(train))
     return [index for index, found in enumerate(_hashes(held_out)) if found in known]
+
+
+def trained_on(on_overlap: Literal["error", "drop"], data: Data) -> Data:
+    """The data, with `drop` less the training rows that are held out too.
+
+    Never the other way: the same held-out rows measure every run of a comparison. `error` is preflight's.
+    """
+    if on_overlap == "error":
+        return data
+    examples = data.train.examples
+    shared = set(overlap(data.held_out.examples, examples))
+    log.info("%d of %d training rows left out: they are held-out rows too", len(shared), len(examples))
+    if shared and len(shared) == len(examples):
+        raise ConfigError(
+            f"all {len(examples)} training rows are held-out rows too, so on_overlap=drop leaves nothing to "
+            "train on. Fix: dataset.held_out=... with other rows"
+        )
+    kept: Sequence[Example]
+    if isinstance(examples, Examples):
+        kept = Examples(examples.table.filter([index not in shared for index in range(len(examples))]))
+    else:
+        kept = [example for index, example in enumerate(examples) if index not in shared]
+    return replace(data, train=replace(data.train, examples=kept))
 
 
 def _hashes(examples: Iterable[Example]) -> Iterator[int]:

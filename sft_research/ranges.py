@@ -55,7 +55,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 
 # Parts without a signature: what they are.
-SETTINGS: dict[str, str] = {"seed": "int", "runs_dir": "str", "rerun": "bool"}
+SETTINGS: dict[str, str] = {
+    "seed": "int",
+    "runs_dir": "str",
+    "rerun": "bool",
+    "preflight": "bool | Literal['on', 'off']",
+    "on_overlap": "Literal['error', 'drop']",
+}
 
 # Fields of trl.SFTConfig that another part of the config decides: field -> what to set instead.
 TRAINING_IS_SET_BY: dict[str, str] = {
@@ -99,6 +105,7 @@ TRAINING_IS_SET_BY: dict[str, str] = {
     "hub_token": "HF_TOKEN in the environment or a .env file",
     "auto_find_batch_size": "training.per_device_train_batch_size=... (it changes the effective batch)",
     "resume_from_checkpoint": "leave it out: a run does not resume yet, it starts over",
+    "restore_callback_states_from_checkpoint": "leave it out: the tokens seen are restored from a checkpoint",
     "remove_unused_columns": "leave it out: rows are tokens before the trainer",
     "save_only_model": "leave it out: checkpoints hold the optimizer too",
     "dataloader_pin_memory": "leave it out: it is on where there is a GPU",

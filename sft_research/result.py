@@ -46,6 +46,7 @@ class Result:
     lora_scale: float | None
     weights: str
     curves: str
+    preflight: str = "off"  # or passed
 
 
 def read(file: Path) -> Result:
@@ -83,5 +84,6 @@ def result_of(
         peak_memory_gib=hardware.peak_memory_gib(),
         weights=str(weights),
         curves=curves,
+        preflight="passed" if run.preflight else "off",
         **metrics.totals(),
     )

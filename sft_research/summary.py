@@ -29,6 +29,7 @@ def screen(result: Result) -> str:
         f"  {result.tokens:,} tokens, {result.loss_tokens:,} with loss; "
         f"{result.trainable_parameters:,} weights trained{_scale(result)}",
         *_lost(result),
+        *(f"  {line}" for line in _unproven(result)),
         "",
         f"  weights   {result.weights}",
         f"  curves    {result.folder}/curves.png",
@@ -56,10 +57,11 @@ def scores(result: Result) -> list[tuple[str, str, str]]:
 def card(result: Result) -> str:
     """The folder's README.md: numbers, picture and the command that repeats it."""
     table = "\n".join(f"| {name} | {a} | {b} |" for name, a, b in scores(result))
+    unproven = "".join(f" {line}" for line in _unproven(result))
     return f"""# {result.experiment} / {result.name}
 
 `{result.model}` fine-tuned through {result.backend} for {result.steps} steps on {result.rows:,} rows
-({result.tokens:,} tokens, {result.loss_tokens:,} with loss). Held out: {result.held_out_rows} rows.
+({result.tokens:,} tokens, {result.loss_tokens:,} with loss). Held out: {result.held_out_rows} rows.{unproven}
 
 | | before | after |
 |---|--:|--:|
@@ -92,6 +94,11 @@ def _lost(result: Result) -> list[str]:
     if not result.rows_truncated and not result.rows_dropped:
         return []
     return [f"  {result.rows_truncated} rows cut at model.max_length, {result.rows_dropped} left out whole"]
+
+
+def _unproven(result: Result) -> list[str]:
+    said = "Preflight was off: masks, packing, LoRA and optimizer are not proven."
+    return [said] if result.preflight == "off" else []
 
 
 def _scale(result: Result) -> str:

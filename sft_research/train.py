@@ -58,6 +58,8 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
         from transformers import set_seed
 
         from sft_research.metrics import Metrics
+        from sft_research.overlap import trained_on
+        from sft_research.preflight import Preflight
         from sft_research.prepare import prepare
         from sft_research.training import build_trainer
 
@@ -65,8 +67,9 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
     model.require_positions()
     tokenizer, added_tokens = model.tokenizer()
     prepared = prepare(cfg, tokenizer, added_tokens)
-    data = prepared.data
-    folder.list_bad_rows([*data.train.bad, *data.held_out.bad])
+    folder.list_bad_rows([*prepared.data.train.bad, *prepared.data.held_out.bad])
+    data = trained_on(cfg.on_overlap, prepared.data)
+    preflight = Preflight(run, data, adapter)
     folder.write_json("environment.json", environment.describe(prepared.fingerprint))
     with library_bars_off():
         weights = backend.load(model, adapter, added_tokens, len(tokenizer), cfg.seed)
@@ -75,6 +78,7 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
     about = About(run.name, run.experiment, folder.path, secrets.redact(run.resolved | constant))
     with library_bars_off(), recording(build(cfg.tracking), about) as tracker:
         trainer = build_trainer(run, weights, data, str(folder / "checkpoints"))
+        preflight.before(trainer)
         metrics = Metrics(folder / "metrics.jsonl", tracker, trainer, console, constant)
         judge = Judge(weights, data, build(cfg.evaluation), model.think_tags, console)
         before = judge("before training")

@@ -22,6 +22,7 @@ from sft_research.config import ConfigError, Run, build
 from sft_research.isolation import require_isolation
 from sft_research.loss import held_out_loss
 from sft_research.packing import Packing
+from sft_research.seen import Seen
 from sft_research.tokens import IGNORED, Data, Example
 
 
@@ -98,6 +99,7 @@ def build_trainer(run: Run, model: Any, data: Data, output: str) -> Trainer:
         for name, parameter in trainer.model.named_parameters():
             parameter.data = full_precision.get(name, parameter.data)
     _require_unchanged(cfg, trainer, packing)
+    trainer.add_callback(Seen(trainer))
     # The run has a bar of its own, in a terminal and in a notebook.
     for callback in (transformers.ProgressCallback, transformers.PrinterCallback):
         trainer.remove_callback(callback)

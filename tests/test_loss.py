@@ -1,5 +1,9 @@
 """The held-out loss is the sum over tokens divided by their number, whatever the batches."""
 
+import json
+import os
+import subprocess
+import sys
 from math import log
 
 import pytest
@@ -9,6 +13,8 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from sft_research import loss
+from sft_research.config import ROOT
+from sft_research.first_batch import losses
 from sft_research.loss import batches, evaluating, held_out_loss
 from sft_research.tokens import IGNORED
 from tests.toys import Bigram, example
@@ -64,6 +70,99 @@ def test_the_loss_is_that_of_transformers_on_a_row_by_itself(tiny_model):
     row = ROWS[3]
     theirs = tiny_model(torch.tensor([row.input_ids]), labels=torch.tensor([row.labels])).loss.item()
     assert held_out_loss(tiny_model, [row], batch_size=1) == pytest.approx(theirs, rel=1e-6)
+
+
+# What may not move it ------------------------------------------------------------------------------
+
+rows_of_the_table = st.lists(
+    st.tuples(st.lists(st.integers(0, 2), min_size=1), st.lists(st.integers(0, 2), min_size=1)),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(deadline=None)
+@given(rows_of_the_table, st.integers(1, 5), st.integers(1, 13))
+def test_neither_batch_size_nor_processes_nor_order_move_the_loss(rows, processes, batch_size):
+    examples = [example(asked, said) for asked, said in rows]
+    nll = [
+        -log(TABLE[before][token])
+        for asked, said in rows
+        for before, token in zip([asked[-1], *said], said, strict=False)
+    ]
+    by_hand = sum(nll) / len(nll)
+    assert held_out_loss(Bigram(TABLE), examples, batch_size) == pytest.approx(by_hand, rel=1e-5)
+    assert held_out_loss(Bigram(TABLE), examples[::-1], batch_size) == pytest.approx(by_hand, rel=1e-5)
+    sums = torch.zeros(2, dtype=torch.float64)
+    with pytest.MonkeyPatch.context() as patch:  # as many processes as that, one after the other
+        patch.setattr(torch.distributed, "all_reduce", sums.add_)
+        for rank in range(processes):
+            patch.setattr(loss, "_share", lambda rank=rank: (rank, max(processes, 2)))
+            held_out_loss(Bigram(TABLE), examples, batch_size)
+        if processes == 1:  # the second of two
+            patch.setattr(loss, "_share", lambda: (1, 2))
+            held_out_loss(Bigram(TABLE), examples, batch_size)
+    assert int(sums[1]) == len(nll)
+    assert (sums[0] / sums[1]).item() == pytest.approx(by_hand, rel=1e-5)
+
+
+def padded_on_the_left(rows):
+    width = max(len(row.input_ids) for row in rows)
+    pad = [width - len(row.input_ids) for row in rows]
+    return {
+        "input_ids": torch.tensor([[0] * p + r.input_ids for r, p in zip(rows, pad, strict=True)]),
+        "attention_mask": torch.tensor([[0] * p + [1] * (width - p) for p in pad]),
+        "labels": torch.tensor([[IGNORED] * p + r.labels for r, p in zip(rows, pad, strict=True)]),
+    }
+
+
+def packed(rows):
+    return {
+        "input_ids": torch.tensor([[token for row in rows for token in row.input_ids]]),
+        "position_ids": torch.tensor([[at for row in rows for at in range(len(row.input_ids))]]),
+        "labels": torch.tensor([[label for row in rows for label in [IGNORED, *row.labels[1:]]]]),
+    }
+
+
+@pytest.mark.parametrize("batch", [padded_on_the_left, packed])
+def test_neither_padding_side_nor_packing_moves_the_loss(tiny_model, batch):
+    with evaluating(tiny_model):
+        nll = losses(tiny_model, batch(ROWS))
+    assert len(nll) == 1 + 200 + 2 + 9 + 60 + 5 + 1 + 90
+    assert nll.mean().item() == pytest.approx(held_out_loss(tiny_model, ROWS, batch_size=3), rel=1e-6)
+
+
+PROCESS = """
+import json, os, sys
+import torch
+from pathlib import Path
+from transformers import AutoModelForCausalLM
+from sft_research.loss import held_out_loss
+from tests.test_loss import ROWS
+if os.environ.get("WORLD_SIZE"):
+    torch.distributed.init_process_group("gloo")
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
+losses = [held_out_loss(model, ROWS[:count], batch_size=3) for count in (8, 3, 1)]
+Path(os.environ.get("RANK", "alone")).write_text(json.dumps(losses))
+"""
+
+
+def test_two_processes_are_given_the_number_of_one(tiny_folder, tiny_model, tmp_path):
+    """Of a single row too, which leaves the second process none."""
+    (tmp_path / "process.py").write_text(PROCESS)
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "process.py"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, *command, str(tiny_folder)],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads((tmp_path / rank).read_text()) for rank in "01")
+    assert first == second
+    assert first == pytest.approx([held_out_loss(tiny_model, ROWS[:n], 3) for n in (8, 3, 1)], rel=1e-6)
 
 
 # The training state -------------------------------------------------------------------------------

@@ -1,13 +1,21 @@
-"""Rows that are there twice are found by their tokens, in a table of tokens as in a list."""
+"""Rows that are there twice are found by their tokens, and leave the training rows, never the held-out ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from sft_research import cache
 from sft_research.cache import Examples
-from sft_research.overlap import duplicates, overlap
+from sft_research.config import ConfigError
+from sft_research.overlap import duplicates, overlap, trained_on
+from sft_research.tokens import Data, Encoded
 from tests.toys import example
 
 A, B, C = example([1, 2], [3]), example([1], [2, 3, 4]), example([1, 2, 3], [4, 5])
+D = example([7], [7, 8])
 SAME_TOKENS_AS_A = example([1], [2, 3])
 
 
@@ -35,3 +43,25 @@ def test_held_out_rows_that_are_trained_on_are_named_by_position(kind, other):
 def test_a_row_is_not_the_beginning_of_another_nor_its_tokens_split_otherwise():
     assert overlap([example([5, 1], [2, 0])], [A]) == []
     assert overlap([example([256], [1])], [example([0, 1], [1])]) == []  # bytes 00 01 .. and 00 .. 01
+
+
+def test_drop_leaves_the_held_out_rows_whole() -> None:
+    data = Data(None, Encoded([A, B, C, B], truncated=3), Encoded([B, D]), [], True)
+    dropped = trained_on("drop", data)
+    assert dropped.train.examples == [A, C]
+    assert (dropped.train.truncated, dropped.held_out) == (3, data.held_out)
+    assert trained_on("error", data) is data
+
+
+def test_rows_of_the_cache_are_dropped_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "cache_dir", lambda: tmp_path)
+    kept = cache.write("k", cache.Tokens(Encoded([A, B, C, B]), Encoded([B, D]), True))
+    dropped = trained_on("drop", Data(None, kept.train, kept.held_out, [], True))
+    assert isinstance(dropped.train.examples, cache.Examples)
+    assert list(dropped.train.examples) == [A, C]
+
+
+def test_a_drop_that_leaves_nothing_is_refused() -> None:
+    data = Data(None, Encoded([A, B]), Encoded([B, A]), [], True)
+    with pytest.raises(ConfigError, match="all 2 training rows are held-out rows too"):
+        trained_on("drop", data)

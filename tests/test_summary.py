@@ -36,6 +36,7 @@ RESULT = Result(
     lora_scale=2.0,
     weights="runs/arithmetic/lora.r=16/weights",
     curves="https://wandb.ai/ada/arithmetic/runs/1",
+    preflight="passed",
 )
 
 SCREEN = """
@@ -90,6 +91,13 @@ def test_the_closing_screen_fits_in_80_columns():
 
 def test_the_card_says_the_same_in_markdown():
     assert summary.card(RESULT) == CARD
+
+
+def test_a_run_without_preflight_says_so_on_the_screen_and_in_the_card():
+    off = replace(RESULT, preflight="off")
+    said = "Preflight was off: masks, packing, LoRA and optimizer are not proven."
+    assert summary.screen(off) == SCREEN.replace("LoRA scale 2\n", f"LoRA scale 2\n  {said}\n")
+    assert summary.card(off) == CARD.replace("Held out: 64 rows.", f"Held out: 64 rows. {said}")
 
 
 def line_of(result, start):

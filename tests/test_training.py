@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from sft_research import hardware
 from sft_research.config import ConfigError
@@ -76,6 +78,41 @@ def test_eight_rows_at_once_and_two_at_a_time_take_the_same_step(tmp_path: Path)
     (whole, weights), (parts, same_weights) = step(8, 1), step(2, 4)
     assert parts == pytest.approx(whole, rel=1e-6)
     torch.testing.assert_close(same_weights, weights, rtol=1e-5, atol=1e-7)
+
+
+LENGTHS = [1, 200, 3, 90, 2, 40, 7, 150]  # bytes of the answers: batches of 2 hold 3 to 200 of 493 tokens
+
+
+@pytest.mark.parametrize("loss_type", ["chunked_nll", "nll"])
+@pytest.mark.parametrize("packing", ["none", "bfd"])
+def test_accumulation_changes_neither_gradient_nor_loss_of_rows_of_all_lengths(
+    tmp_path: Path, packing: str, loss_type: str
+) -> None:
+    """A mean of batch means would weigh a token of a short row a hundred times."""
+    rows = [{"instruction": "?", "response": "x" * n} for n in LENGTHS]
+
+    def first_step(batch: int, accumulation: int) -> tuple[float, torch.Tensor]:
+        trainer = make(
+            tmp_path,
+            *("dataset_format=instruction", "training.eval_strategy=no", "training.max_steps=1"),
+            *(f"packing={packing}", f"+training.loss_type={loss_type}", "training.max_grad_norm=0"),
+            f"training.per_device_train_batch_size={batch}",
+            f"training.gradient_accumulation_steps={accumulation}",
+            rows=rows,
+        )
+        gradient = []
+
+        class Look(TrainerCallback):
+            def on_pre_optimizer_step(self, *_: Any, model: Any, **__: Any) -> None:
+                gradient.extend(p.grad.flatten().clone() for p in model.parameters() if p.requires_grad)
+
+        trainer.add_callback(Look())
+        return trainer.train().training_loss, torch.cat(gradient)
+
+    (whole, gradient), (parts, same_gradient) = first_step(8, 1), first_step(2, 4)
+    assert parts == pytest.approx(whole, rel=1e-6)
+    torch.testing.assert_close(same_gradient, gradient, rtol=1e-4, atol=1e-4 * gradient.abs().max().item())
+    assert gradient.abs().max() > 1e-3
 
 
 def test_the_trainer_evaluates_with_the_held_out_loss(tmp_path: Path) -> None:

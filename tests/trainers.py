@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from sft_research.config import build, compose
+from sft_research.config import Run, build, compose
 from sft_research.tokens import Data, encode
 from sft_research.training import Trainer, build_trainer
 from tests.runs import TINY
 
 
-def make(place: Path, *overrides: str) -> Trainer:
+@dataclass(frozen=True)
+class Made:
+    """A run, the tokens of its rows, and its trainer."""
+
+    run: Run
+    data: Data
+    trainer: Trainer
+
+
+def make(place: Path, *overrides: str, rows: Sequence[dict[str, str]] = ()) -> Trainer:
+    return made(place, *overrides, rows=rows).trainer
+
+
+def made(place: Path, *overrides: str, rows: Sequence[dict[str, str]] = ()) -> Made:
+    """With these training rows, or those of the config's dataset."""
     from transformers import set_seed
 
     run = compose([*TINY, "backend=transformers", "tracking=none", *overrides])
@@ -18,9 +34,10 @@ def make(place: Path, *overrides: str) -> Trainer:
     set_seed(cfg.seed)
     model = build(cfg.model)
     tokenizer, added = model.tokenizer()
-    rows, to_example = build(cfg.dataset).load(), build(cfg.dataset_format)
+    source, to_example = build(cfg.dataset).load(), build(cfg.dataset_format)
     cut = not build(cfg.packing).keeps_long_rows
-    train = encode(rows.train, to_example, tokenizer, model.max_length, "training", cut=cut)
-    held_out = encode(rows.held_out, to_example, tokenizer, model.max_length, "held-out")
+    train = encode(rows or source.train, to_example, tokenizer, model.max_length, "training", cut=cut)
+    held_out = encode(source.held_out, to_example, tokenizer, model.max_length, "held-out")
+    data = Data(tokenizer, train, held_out, added, source.checkable)
     weights = build(cfg.backend).load(model, build(cfg.lora), added, len(tokenizer), cfg.seed)
-    return build_trainer(run, weights, Data(tokenizer, train, held_out, added, rows.checkable), str(place))
+    return Made(run, data, build_trainer(run, weights, data, str(place)))
