@@ -214,6 +214,13 @@ def test_packed_rows_have_the_loss_of_unpacked_rows(
     assert packed.series("eval/loss")[0] == plain.series("eval/loss")[0]
 
 
+def test_packing_really_packs(trained: Callable[..., Done]) -> None:
+    # Eight rows of 110 to 150 bytes, one row a step: eight steps, or the two that hold them all.
+    one_a_step = ("dataset.rows=8", "training.per_device_train_batch_size=1", "training.num_train_epochs=1")
+    run = trained("packing=bfd", "training.eval_strategy=no", "tracking=none", *one_a_step)
+    assert (run.result["steps"], run.result["rows"]) == (2, 8)
+
+
 # Batches --------------------------------------------------------------------------------------------
 
 
