@@ -81,8 +81,12 @@ def _tokens(rows: Rows | None, to_example: Any, tokenizer: Any, max_length: int,
 def _key(cfg: DictConfig, tokenizer: Any, fingerprint: str, cut: bool) -> str:
     """Hash of all that decides a row's tokens."""
     data: Any = OmegaConf.to_container(cfg.dataset, resolve=True)
-    for key in ("path", "held_out"):  # a moved file has the same fingerprint; a split has a name
-        if isinstance(data.get(key), str) and not (key == "held_out" and "split" in data):
+    # A moved file has the same fingerprint. A split has a name, and skipped rows are kept with their places.
+    movable = (
+        () if data.get("on_bad_row") == "skip" else ("path",) if "split" in data else ("path", "held_out")
+    )
+    for key in movable:
+        if isinstance(data.get(key), str):
             del data[key]
     settings = [data, OmegaConf.to_container(cfg.dataset_format, resolve=True), cfg.model.max_length, cut]
     template = str(tokenizer.chat_template or "")

@@ -82,7 +82,7 @@ def test_another_format_misses_the_cache(place):
 
 
 @pytest.mark.parametrize(
-    "overrides", [["optimizer.lr=0.1"], ["backend=unsloth"], ["lora.r=4"], ["seed=3"]], ids=lambda o: o[0]
+    "overrides", [["optimizer=sgd"], ["backend=unsloth"], ["lora.r=4"], ["seed=3"]], ids=lambda o: o[0]
 )
 def test_what_changes_no_tokens_hits_the_cache(place, overrides):
     prepared(place)
@@ -169,6 +169,14 @@ def test_skipped_rows_are_listed_again_where_the_tokens_come_from_the_cache(plac
     for one in made:
         assert len(one.data.train.examples) == 20
         assert [row.where for row in one.data.train.bad] == [f"{place}/rows.jsonl:21"]
+
+
+def test_skipped_rows_of_a_moved_file_are_listed_where_they_are_now(place):
+    spoil(place, 1)
+    for name in ("rows.jsonl", "moved.jsonl"):
+        (place / "rows.jsonl").replace(place / name)
+        made = prepared(place, "dataset.held_out=0.0", "dataset.on_bad_row=skip", file=name)
+        assert [row.where for row in made.data.train.bad] == [f"{place}/{name}:21"]
 
 
 def test_a_run_without_a_training_row_is_refused(place):
