@@ -28,7 +28,7 @@ from sft_research.arithmetic import question
 from sft_research.config import Run, build, compose
 
 # name -> examples, or rows of model.max_length, in a batch: about 1,000 tokens each
-PACKINGS = {"none": 8, "grouped": 8, "padding_free": 8, "bfd": 2, "bfd_split": 2, "wrapped": 2}
+PACKINGS = {"none": 8, "grouped": 8, "padding_free": 8, "bfd": 2, "wrapped": 2}
 ROWS = 400
 
 
