@@ -1,6 +1,6 @@
 """Real tokens a second with each packing, padding not counted, side by side on the same rows and model.
 
-python benchmarks/packing.py [--rounds 8] [OVERRIDE ...]
+python benchmarks/packing.py [--rounds 6] [OVERRIDE ...]
 python benchmarks/packing.py dataset=gsm8k dataset.path=FOLDER        # other rows
 python benchmarks/packing.py model.dtype=float32                      # auto where nothing is said
 
@@ -28,7 +28,7 @@ from sft_research.arithmetic import question
 from sft_research.config import Run, build, compose
 
 # name -> examples, or rows of model.max_length, in a batch: about 1,000 tokens each
-PACKINGS = {"none": 8, "grouped": 8, "padding_free": 8, "bfd": 2, "bfd_split": 2, "wrapped": 2}
+PACKINGS = {"none": 8, "grouped": 8, "padding_free": 8, "bfd": 2, "wrapped": 2}
 ROWS = 400
 
 
@@ -113,7 +113,7 @@ def table(measured: dict[str, list[Step]]) -> Iterator[str]:
 
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("--rounds", type=int, default=8)
+    asked.add_argument("--rounds", type=int, default=6)
     asked.add_argument("overrides", nargs="*")
     given = asked.parse_args()
     smollm2.folder()  # converted before the clock starts: it is done once a machine

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice, zip_longest
-from math import inf
 from typing import Any
 
 from sft_research.columns import BadRow
@@ -37,9 +36,6 @@ class Example:
     def loss_tokens(self) -> int:
         """Labels with loss; the first token predicts nothing before it."""
         return sum(label != IGNORED for label in self.labels[1:])
-
-    def cut(self, max_length: int) -> Example:
-        return replace(self, input_ids=self.input_ids[:max_length], labels=self.labels[:max_length])
 
 
 @dataclass(frozen=True)
@@ -77,19 +73,20 @@ def encode(
 
     `cut=False` leaves rows longer than max_length whole, for a packing that splits them.
     """
-    until = max_length if cut else inf
     bad: list[Broken] = []
     pieces = pieces_of(rows, to_example, tokenizer, name, bad)
     examples: list[Example] = []
     truncated = dropped = answers_cut = 0
     while chunk := list(islice(pieces, CHUNK)):
-        for whole, ends in _examples(chunk, tokenizer, max_length, bad):
-            example = whole.cut(max_length) if cut else whole
-            answers_cut += sum(end > until for end in ends)
+        for example, ends in _examples(chunk, tokenizer, max_length, bad):
+            if cut:
+                ids, labels = example.input_ids[:max_length], example.labels[:max_length]
+                example = replace(example, input_ids=ids, labels=labels)
+                answers_cut += sum(end > max_length for end in ends)
             if example.loss_tokens == 0:
                 dropped += 1
             else:
-                truncated += ends[-1] > until
+                truncated += cut and ends[-1] > max_length
                 examples.append(example)
     if dropped and not examples:
         raise ConfigError(
