@@ -14,8 +14,7 @@ from typing import Any
 from sft_research import secrets
 from sft_research.tokens import IGNORED, Example
 
-UNFINISHED = "\ufffd"  # what a decoder writes for bytes that are no character yet
-LONGEST = 8  # tokens of one character; text may hold U+FFFD itself, and must not grow into one piece
+UNFINISHED = "\ufffd"  # what a decoder writes for bytes that are no character yet, or for U+FFFD itself
 WHITESPACE = {"\n": "↵\n", "\t": "⇥", "\r": "␍", "\u00a0": "⍽"}
 SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 SUBSCRIPT = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
@@ -59,7 +58,7 @@ def pieces(example: Example, tokenizer: Any) -> list[Piece]:
         before = _decode(tokenizer, ids[context:begin])
         text = _decode(tokenizer, ids[context:end])[len(before) :]
         may_grow = end < len(ids) and labelled[end] == labelled[begin] and ids[end] not in special
-        if text.endswith(UNFINISHED) and may_grow and end - begin < LONGEST:
+        if text.endswith(UNFINISHED) and may_grow:
             continue
         # The first token of a row is predicted by nothing, so it has no loss whatever its label.
         trained = labelled[begin] and end > 1

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sft_research.cache import Examples
@@ -56,6 +56,7 @@ def test_bars_have_one_round_width_and_hold_every_row():
     assert histogram(np.array([], dtype=int), 10) == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 100_000), min_size=1), st.integers(2, 50))
 def test_bars_are_no_more_than_asked_and_lose_nothing(lengths, most):
     bars = histogram(np.array(lengths), most)

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 import torch
 from datasets import Dataset
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import set_seed
 from transformers.trainer_pt_utils import get_length_grouped_indices
@@ -28,6 +28,7 @@ def packed_by_trl(lengths, max_length, strategy):
     return [len(ids) for ids in pack_dataset(rows, max_length, strategy)["input_ids"]]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=60))
 def test_best_fit_makes_the_rows_of_trl(lengths):
     column = pa.array([[0] * length for length in lengths], pa.list_(pa.int32()))

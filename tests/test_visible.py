@@ -1,7 +1,8 @@
 """An example's tokens say on the screen exactly what the tokenizer makes of them."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example as with_example
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
@@ -28,6 +29,8 @@ def of(tokenizer, prompt, completion):
 
 @pytest.mark.parametrize("model", ["smollm2", "qwen3", "tiny"])
 @given(st.text(), st.text(min_size=1))
+@with_example("", "\ufffd" * 7 + "\U000c0000")  # text that holds the mark of unfinished bytes itself
+@settings(deadline=None)
 def test_the_pieces_together_are_the_text_and_lose_no_token(tokenizers, model, prompt, completion):
     tokenizer = tokenizers[model]
     row = of(tokenizer, prompt, completion)
@@ -52,6 +55,16 @@ def test_a_character_that_is_cut_in_two_is_shown_as_what_is_left(tokenizers):
     (half,) = tokenizers["tiny"]("é", add_special_tokens=False).input_ids[:1]
     (piece,) = pieces(Example([half], [half], [], ""), tokenizers["tiny"])
     assert (piece.text, len(piece.ids)) == ("\ufffd", 1)
+
+
+def test_a_half_character_does_not_swallow_the_special_token_behind_it(tokenizers):
+    half, _, end = tokenizers["tiny"]("é<|im_end|>", add_special_tokens=False).input_ids
+    made = pieces(example([half], [half, end]), tokenizers["tiny"])
+    assert [(piece.text, piece.special) for piece in made] == [
+        ("\ufffd", False),
+        ("\ufffd", False),
+        ("<|im_end|>", True),
+    ]
 
 
 def test_special_tokens_are_told_from_text_that_looks_like_them(tokenizers):
