@@ -138,6 +138,15 @@ def warm_up_fits_in_the_run(cfg: DictConfig) -> Iterator[str]:
         )
 
 
+def packed_rows_are_not_padded(cfg: DictConfig) -> Iterator[str]:
+    multiple, strategy = cfg.training.get("pad_to_multiple_of"), _select(cfg, "packing.strategy")
+    if multiple and strategy not in (None, "grouped"):
+        yield (
+            f"training.pad_to_multiple_of={multiple} pads rows, and packing={strategy} is there to leave padding "
+            "out. Fix: training.pad_to_multiple_of=null, or packing=grouped"
+        )
+
+
 def wandb_online_needs_a_key(cfg: DictConfig) -> Iterator[str]:
     asked = _select(cfg, "tracking.mode")
     if asked and wandb_mode(asked) == "online" and not wandb_key_is_configured():
@@ -168,6 +177,7 @@ CONTRADICTIONS: tuple[Callable[[DictConfig], Iterator[str]], ...] = (
     a_seed_picks_held_out_rows,
     a_mixture_has_weights,
     warm_up_fits_in_the_run,
+    packed_rows_are_not_padded,
     wandb_online_needs_a_key,
 )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -55,13 +54,29 @@ class Split:
         return self.loss_tokens / max(self.tokens, 1)
 
 
+@dataclass(frozen=True)
+class Tokens:
+    """All rows of a split in line."""
+
+    lengths: np.ndarray  # (rows,)
+    labels: np.ndarray  # (tokens,)
+
+    @property
+    def trained(self) -> np.ndarray:
+        """Tokens with loss of each row, (rows,): the first of a row is predicted by nothing."""
+        ends = np.cumsum(self.lengths)
+        begins = ends - self.lengths
+        has_loss = self.labels != IGNORED
+        upto = np.concatenate(([0], np.cumsum(has_loss)))
+        return upto[ends] - upto[begins] - has_loss[begins]
+
+
 def count(name: str, encoded: Encoded) -> Split:
-    """Read from the columns of the table: no list of Python ints is made of them."""
-    lengths, trained = _lengths(encoded.examples)
+    tokens = tokens_of(encoded.examples)
     return Split(
         name,
-        lengths,
-        trained,
+        tokens.lengths,
+        tokens.trained,
         encoded.truncated,
         encoded.answers_cut,
         encoded.dropped,
@@ -70,26 +85,19 @@ def count(name: str, encoded: Encoded) -> Split:
     )
 
 
-def _lengths(examples: Sequence[Example]) -> tuple[np.ndarray, np.ndarray]:
-    """(tokens of each row, tokens with loss of each row)"""
+def tokens_of(examples: Sequence[Example]) -> Tokens:
+    """Read from the columns of the table, where there is one: no list of Python ints is made of them."""
     if not isinstance(examples, Examples):
-        return (
-            np.array([len(e.input_ids) for e in examples], dtype=np.int64),
-            np.array([e.loss_tokens for e in examples], dtype=np.int64),
+        return Tokens(
+            np.array([len(example.labels) for example in examples], dtype=np.int64),
+            np.array([label for example in examples for label in example.labels], dtype=np.int64),
         )
-    empty = np.zeros(0, dtype=np.int64)
-    parts = [(empty, empty), *(_of_chunk(chunk) for chunk in examples.table["labels"].chunks)]
-    lengths, trained = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return lengths, trained
-
-
-def _of_chunk(chunk: Any) -> tuple[np.ndarray, np.ndarray]:
-    ends = np.from_dlpack(chunk.offsets).astype(np.int64)  # `to_numpy` would import pandas: two seconds
-    has_loss = np.from_dlpack(chunk.values) != IGNORED
-    upto = np.concatenate(([0], np.cumsum(has_loss)))
-    # The first token of a row is predicted by nothing, whatever its label.
-    first = has_loss[ends[:-1]]
-    return np.diff(ends), upto[ends[1:]] - upto[ends[:-1]] - first
+    lengths, labels = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int32)]
+    for chunk in examples.table["labels"].chunks:
+        ends = np.from_dlpack(chunk.offsets).astype(np.int64)  # `to_numpy` would import pandas: two seconds
+        lengths.append(np.diff(ends))
+        labels.append(np.from_dlpack(chunk.values)[ends[0] : ends[-1]])
+    return Tokens(np.concatenate(lengths), np.concatenate(labels))
 
 
 def percentiles(lengths: np.ndarray) -> list[int]:

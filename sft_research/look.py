@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sft_research import secrets
 from sft_research.config import CONF_DIR, Run, build
-from sft_research.counts import Split, count, spread_over_lengths
+from sft_research.counts import Split, Tokens, count, spread_over_lengths, tokens_of
 from sft_research.overlap import overlap
 from sft_research.padding import Batches, Packed, packings
 from sft_research.prepare import Prepared, prepare
@@ -76,7 +76,7 @@ def look(run: Run, wanted: int, with_ids: bool, command: str) -> Preview:
         overlap=len(overlap(train.examples, held_out.examples)),
         bad=[*train.bad, *held_out.bad],
         batches=batches,
-        packings=packings(splits[0].lengths, batches),
+        packings=packings(*_cut_and_whole(cfg, prepared), batches),
         packing=_option(cfg.packing),
         with_ids=with_ids,
     )
@@ -104,6 +104,20 @@ def _examples(prepared: Prepared, split: Split, wanted: int) -> list[Shown]:
             )
         )
     return made
+
+
+def _cut_and_whole(cfg: DictConfig, prepared: Prepared) -> tuple[Tokens, Tokens]:
+    """Training rows cut at max_length and not: some packings cut them, others let them go on in another row."""
+    train = prepared.data.train
+    own = tokens_of(train.examples)
+    keeps = build(cfg.packing).keeps_long_rows
+    longer = (own.lengths > cfg.model.max_length).any() if keeps else train.truncated + train.dropped
+    if not longer:
+        return own, own
+    other = cfg.copy()
+    other.packing = OmegaConf.load(CONF_DIR / "packing" / ("none.yaml" if keeps else "wrapped.yaml"))
+    found = tokens_of(prepare(other, prepared.data.tokenizer, prepared.data.added_tokens).data.train.examples)
+    return (found, own) if keeps else (own, found)
 
 
 def _option(packing: DictConfig) -> str:

@@ -5,14 +5,14 @@ From lengths alone, for one device and one pass over the rows, in the order in w
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-PACKED_AT_ONCE = 1000  # TRL packs in `datasets.map`, which hands it so many rows at a time
+from sft_research.counts import Tokens
+from sft_research.packing import plan_rows
 
 
 @dataclass(frozen=True)
@@ -47,38 +47,43 @@ class Packed:
         return self.tokens / self.steps if self.steps else 0.0
 
 
-def packings(lengths: np.ndarray, batches: Batches) -> list[Packed]:
-    """Every option, the ones with an example a row first. No row is longer than max_length."""
+def packings(within: Tokens, whole: Tokens, batches: Batches) -> list[Packed]:
+    """Every option, the ones with an example a row first.
+
+    `within` are the rows cut at max_length, `whole` the same uncut, for the options that go on in another row.
+    """
+    lengths = within.lengths
     grouped = grouped_order(lengths, batches.size * batches.accumulation, batches.seed)
-    bfd = best_fit(lengths, batches.max_length)
-    wrapped, cut = wrap(lengths, batches.max_length)
     return [
-        _padded("none", lengths, batches, 0),
-        _padded("grouped", lengths, batches, 0, grouped),
+        _padded("none", lengths, batches),
+        _padded("grouped", lengths, batches, grouped),
         _flat("padding_free", lengths, batches),
-        _flat("bfd", bfd, batches),
-        _flat("bfd_split", bfd, batches),  # no row is longer than max_length, so there is none to split
-        _padded("wrapped", wrapped, batches, cut),
+        _packed("bfd", within, batches),
+        _packed("bfd_split", whole, batches),
+        _packed("wrapped", whole, batches),
     ]
 
 
-def _padded(
-    option: str, rows: np.ndarray, batches: Batches, cut: int, order: np.ndarray | None = None
-) -> Packed:
+def _packed(option: str, tokens: Tokens, batches: Batches) -> Packed:
+    """Rows as training packs them, and a batch of them as one row."""
+    plan = plan_rows(tokens.lengths, tokens.labels, batches.max_length, option)
+    rows = np.array([plan.length[row].sum() for row in plan.rows], dtype=np.int64)
+    return _flat(option, rows, batches, plan.cut)
+
+
+def _padded(option: str, rows: np.ndarray, batches: Batches, order: np.ndarray | None = None) -> Packed:
     """Each row padded to the longest of its batch."""
     widths, heights = [], []
     for batch in _in_batches(rows, batches, order):
         widths.append(-(-int(batch.max()) // batches.multiple) * batches.multiple)
         heights.append(len(batch))
-    return _made(option, rows, batches, np.multiply(widths, heights), cut)
+    return _made(option, rows, batches, np.multiply(widths, heights), 0)
 
 
-def _flat(option: str, rows: np.ndarray, batches: Batches) -> Packed:
-    """A batch as one row, each example with positions of its own: nothing to pad but its end."""
-    sums = [
-        -(-int(batch.sum()) // batches.multiple) * batches.multiple for batch in _in_batches(rows, batches)
-    ]
-    return _made(option, rows, batches, np.array(sums), 0)
+def _flat(option: str, rows: np.ndarray, batches: Batches, cut: int = 0) -> Packed:
+    """A batch as one row, each example with positions of its own: nothing to pad."""
+    sums = [int(batch.sum()) for batch in _in_batches(rows, batches)]
+    return _made(option, rows, batches, np.array(sums, dtype=np.int64), cut)
 
 
 def _made(option: str, rows: np.ndarray, batches: Batches, positions: np.ndarray, cut: int) -> Packed:
@@ -113,36 +118,3 @@ def grouped_order(lengths: np.ndarray, size: int, seed: int) -> np.ndarray:
         longest = int(np.argmax([lengths[group[0]] for group in groups]))
         groups[0][0], groups[longest][0] = groups[longest][0], groups[0][0]
     return np.concatenate(groups) if groups else order
-
-
-def best_fit(lengths: np.ndarray, max_length: int) -> np.ndarray:
-    """Lengths of the rows that TRL's best-fit decreasing packs, in its order: the longest example first,
-    each where least room is left that still takes it. [1, 2, 3, 4, 5] in rows of 8 -> [8, 7]
-    """
-    rows: list[int] = []
-    for start in range(0, len(lengths), PACKED_AT_ONCE):
-        room: list[tuple[int, int, int]] = []  # sorted: what is left in a row, since when, which row
-        together = sorted(lengths[start : start + PACKED_AT_ONCE].tolist(), reverse=True)
-        for turn, length in enumerate(together):
-            found = bisect_left(room, (length,))
-            if found < len(room):
-                space, _, row = room.pop(found)
-            else:
-                space, row = max_length, len(rows)
-                rows.append(0)
-            rows[row] += length
-            insort(room, (space - length, turn, row))
-    return np.array(rows, dtype=np.int64)
-
-
-def wrap(lengths: np.ndarray, max_length: int) -> tuple[np.ndarray, int]:
-    """(lengths of the rows of one stream cut every max_length tokens, examples that are cut apart)"""
-    rows: list[int] = []
-    cut = 0
-    for start in range(0, len(lengths), PACKED_AT_ONCE):
-        ends = np.cumsum(lengths[start : start + PACKED_AT_ONCE])
-        begins = np.concatenate(([0], ends[:-1]))
-        cut += int(((ends - 1) // max_length > begins // max_length).sum())
-        whole, rest = divmod(int(ends[-1]), max_length)
-        rows += [max_length] * whole + ([rest] if rest else [])
-    return np.array(rows, dtype=np.int64), cut

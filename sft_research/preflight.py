@@ -51,22 +51,17 @@ class Preflight(TrainerCallback):
         with first_batch.unchanged(model):
             rows = first_batch.features(loader)
             proofs_of_training.labels_in_every_row(loader.collate_fn(rows))
-            packed = "seq_lengths" in rows[0]
+            packed = self.trainer.padding_free
             vocabulary = model.get_output_embeddings().weight.shape[0]
             chosen = first_batch.few(first_batch.pieces(rows), vocabulary)
             batch = first_batch.collated(chosen, loader, packed)
             self.seconds += time.perf_counter() - began
-            self._prove("isolation", lambda: self._isolation(model, chosen, batch, packed))
+            self._prove("isolation", lambda: proofs_of_training.isolation(model, chosen, batch, packed))
             self._prove("lora", lambda: self._lora(model, batch, state.global_step))
             self._prove(
                 "optimizer", lambda: settings(self.trainer, optimizer, self.run.resolved["optimizer"])
             )
         log.info("preflight  %d of %d proofs hold in %.1f s", len(self.held), len(PROOFS), self.seconds)
-
-    def _isolation(self, model: Any, chosen: Any, batch: Any, packed: bool) -> str:
-        if self.trainer.args.packing and not packed:
-            return f"not asked of packing_strategy={self.trainer.args.packing_strategy}, which joins rows by design"
-        return proofs_of_training.isolation(model, chosen, batch, packed)
 
     def _lora(self, model: Any, batch: Any, step: int) -> str:
         asked = proofs_of_training.trainable(model, self.adapter, self.data.added_tokens)

@@ -24,6 +24,7 @@ from sft_research.contradictions import (
     muon_needs_matrices,
     needs_a_package,
     one_process_trains_a_run,
+    packed_rows_are_not_padded,
     thinking_needs_tags,
     wandb_online_needs_a_key,
     warm_up_fits_in_the_run,
@@ -124,6 +125,12 @@ def said(rule: Rule, *overrides: str) -> list[str]:
             "Fix: model.dtype=float32, model.dtype=bfloat16, or lora=default",
         ),
         (
+            packed_rows_are_not_padded,
+            ["+training.pad_to_multiple_of=8", "packing=bfd"],
+            "training.pad_to_multiple_of=8 pads rows, and packing=bfd is there to leave padding out. "
+            "Fix: training.pad_to_multiple_of=null, or packing=grouped",
+        ),
+        (
             wandb_online_needs_a_key,
             ["tracking.mode=online"],
             "tracking.mode=online, but W&B has no key. Fix: wandb login, or tracking.mode=offline",
@@ -154,6 +161,8 @@ def test_a_contradiction_is_said_with_its_numbers_and_its_fix(
             ["dataset.held_out=0", "training.eval_strategy=no", "evaluation.questions=0"],
         ),
         (evaluation_needs_held_out_rows, ["dataset=file", "dataset.held_out=rows.jsonl"]),
+        (packed_rows_are_not_padded, ["+training.pad_to_multiple_of=8", "packing=grouped"]),
+        (packed_rows_are_not_padded, ["packing=padding_free"]),
         (warm_up_fits_in_the_run, ["training.max_steps=5", "training.warmup_steps=4"]),
         (warm_up_fits_in_the_run, ["training.max_steps=-1", "training.warmup_steps=500"]),
         (wandb_online_needs_a_key, ["tracking.mode=auto"]),
