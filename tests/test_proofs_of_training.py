@@ -30,7 +30,7 @@ def fly(run: Made, **instead: Any) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("packing", ["none", "bfd", "bfd_split"])
+@pytest.mark.parametrize("packing", ["none", "padding_free", "bfd", "bfd_split", "wrapped"])
 def test_rows_have_the_loss_that_each_has_alone(tmp_path: Path, packing: str, attention: str) -> None:
     held = fly(made(tmp_path, f"packing={packing}", f"backend.attn_implementation={attention}", *SHORT))
     kind = "padded" if packing == "none" else "packed"
@@ -103,12 +103,6 @@ def test_a_collator_that_takes_labels_away_is_refused(tmp_path: Path) -> None:
     run.trainer.data_collator = forgetful
     with pytest.raises(ConfigError, match=r"4 examples train (\d+) tokens alone, and \d+ in one batch"):
         fly(run)
-
-
-def test_rows_that_are_joined_by_design_are_not_asked(tmp_path: Path) -> None:
-    assert fly(made(tmp_path, "packing=wrapped", *SHORT))["isolation"] == (
-        "not asked of packing_strategy=wrapped, which joins rows by design"
-    )
 
 
 def test_a_row_of_the_batch_without_loss_is_refused() -> None:
