@@ -92,7 +92,8 @@ def tokens_of(examples: Sequence[Example]) -> Tokens:
             np.array([len(example.labels) for example in examples], dtype=np.int64),
             np.array([label for example in examples for label in example.labels], dtype=np.int64),
         )
-    lengths, labels = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int32)]
+    lengths: list[np.ndarray] = [np.zeros(0, dtype=np.int64)]
+    labels: list[np.ndarray] = [np.zeros(0, dtype=np.int32)]
     for chunk in examples.table["labels"].chunks:
         ends = np.from_dlpack(chunk.offsets).astype(np.int64)  # `to_numpy` would import pandas: two seconds
         lengths.append(np.diff(ends))

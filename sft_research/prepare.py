@@ -52,11 +52,17 @@ def prepare(cfg: DictConfig, tokenizer: Any, added_tokens: list[int]) -> Prepare
     cut = not build(cfg.packing).keeps_long_rows
     key = _key(cfg, tokenizer, fingerprint, cut)
     found = cache.read(key)
-    evaluated = cfg.training.get("eval_strategy", "no") != "no" or cfg.evaluation.questions > 0
-    if found is None or (evaluated and not found.held_out.examples):
+    tokens = found
+    if tokens is None:
         rows = rows or source.load()
-        rows.require(evaluated)
-    tokens = found or cache.write(key, _tokens(rows, to_example, tokenizer, cfg.model.max_length, cut))
+        tokens = cache.write(key, _tokens(rows, to_example, tokenizer, cfg.model.max_length, cut))
+    evaluated = cfg.training.get("eval_strategy", "no") != "no" or cfg.evaluation.questions > 0
+    if evaluated and not tokens.held_out.examples:
+        (rows or source.load()).require(evaluated)
+        raise ConfigError(
+            f"{_listed(tokens.held_out.bad)}\nNo held-out row is left. "
+            "Fix: mend them, or training.eval_strategy=no evaluation.questions=0"
+        )
     seconds = time.perf_counter() - began
     count = len(tokens.train.examples) + len(tokens.held_out.examples)
     log.info("%s", f"{count:,} rows as tokens in {seconds:.1f} s{', from the cache' if found else ''}")
@@ -64,8 +70,8 @@ def prepare(cfg: DictConfig, tokenizer: Any, added_tokens: list[int]) -> Prepare
     return Prepared(data, fingerprint, found is not None, seconds)
 
 
-def _tokens(rows: Rows | None, to_example: Any, tokenizer: Any, max_length: int, cut: bool) -> cache.Tokens:
-    assert rows is not None
+def _tokens(rows: Rows, to_example: Any, tokenizer: Any, max_length: int, cut: bool) -> cache.Tokens:
+    rows.require(evaluated=False)
     train = encode(rows.train, to_example, tokenizer, max_length, "training", cut=cut)
     held_out = encode(rows.held_out, to_example, tokenizer, max_length, "held-out")
     bad = [*train.bad, *held_out.bad]

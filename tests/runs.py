@@ -1,4 +1,4 @@
-"""Real runs for tests, each in a process of its own, as a person starts them."""
+"""Real runs for tests, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sft_research.config import compose
+from tests import warm
 
 # Two layers of width 64 in float32, so that numbers do not depend on the processor; 6 steps of 8 rows.
 TINY = (
@@ -48,15 +50,21 @@ class Done:
         return [row[key] for row in self.metrics if key in row]
 
 
-def train(overrides: Sequence[str], cwd: Path, flags: Sequence[str] = (), **environment: str) -> Done:
-    """`python -m sft_research.train` in `cwd`, with runs/ below it."""
-    done = started([*flags, *overrides], cwd, **environment)
+def train(
+    overrides: Sequence[str], cwd: Path, flags: Sequence[str] = (), fresh: bool = False, **environment: str
+) -> Done:
+    """`python -m sft_research.train` in `cwd`, with runs/ below it.
+
+    In a `fresh` interpreter, or forked from a warm one, where libraries log past the run to standard error.
+    """
+    begin = partial(started, **environment) if fresh or environment else warm.started
+    done = begin([*flags, *overrides], cwd)
     folder = cwd / compose([o for o in overrides if not o.startswith("-")]).folder
     return Done(done.returncode, done.stdout, done.stderr, folder)
 
 
 def started(arguments: Sequence[str], cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The same for any command line, a grid's too."""
+    """The same for any command line, a grid's too, as a person starts it."""
     return subprocess.run(
         [sys.executable, "-m", "sft_research.train", *arguments],
         cwd=cwd,

@@ -166,7 +166,7 @@ def test_each_end_has_its_status_and_message(
 
 
 def test_a_task_without_a_log_writes_its_traceback_out(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended, ending(None):
+    with pytest.raises(SystemExit) as ended, ending(show_traceback=True):
         raise RuntimeError("boom")
     assert ended.value.code == 1
     said = capsys.readouterr().err.splitlines()

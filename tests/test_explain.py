@@ -26,7 +26,7 @@ def refusal(*arguments: str) -> str:
 
 A_RUN_HAS = (
     "backend, lora, dataset_format, model, dataset, optimizer, packing, training, tracking, "
-    "seed, runs_dir, rerun, evaluation"
+    "seed, runs_dir, rerun, preflight, on_overlap, evaluation"
 )
 
 
@@ -73,7 +73,7 @@ A_RUN_HAS = (
         ),
         (
             ["dataset=org/rows"],
-            "dataset=org/rows: there is no such option. dataset has: arithmetic, file, gsm8k, hub, smoltalk. "
+            "dataset=org/rows: there is no such option. dataset has: arithmetic, file, gsm8k, hub, mixture, smoltalk. "
             "Fix: dataset=hub dataset.path=org/rows",
         ),
         (

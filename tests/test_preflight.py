@@ -68,7 +68,7 @@ def test_losses_and_weights_are_bit_identical_with_and_without(tmp_path: Path, p
 
 
 def test_a_proof_that_fails_refuses_the_run_and_leaves_no_result(tmp_path: Path) -> None:
-    done = train([*TINY, "tracking=none", "lora.init_lora_weights=false"], tmp_path)
+    done = train([*TINY, "tracking=none", "lora.init_lora_weights=false"], tmp_path, fresh=True)
     assert done.status == 2
     assert done.err.startswith("preflight, lora: LoRA does not start as the identity: the first loss is 5.5")
     assert done.err.endswith("Fix: lora.init_lora_weights=true (preflight=off goes on without proof)\n")

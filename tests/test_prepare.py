@@ -147,6 +147,9 @@ def test_a_damaged_cache_is_made_again(place):
 # Bad rows -----------------------------------------------------------------------------------------
 
 
+NOTHING_HELD_OUT = ("dataset.held_out=0", "training.eval_strategy=no", "evaluation.questions=0")
+
+
 def spoil(place, count):
     with (place / "rows.jsonl").open("a") as file:
         file.writelines(f'{{"q": "{n}+1=", "a": null}}\n' for n in range(count))
@@ -155,7 +158,7 @@ def spoil(place, count):
 def test_bad_rows_are_all_counted_and_the_first_ten_listed(place):
     spoil(place, 12)
     with pytest.raises(ConfigError) as error:
-        prepared(place, "dataset.held_out=0.0")
+        prepared(place, *NOTHING_HELD_OUT)
     listed = "".join(f"  {place}/rows.jsonl:{line}: column 'a' is null\n" for line in range(21, 31))
     assert str(error.value) == (
         f"12 bad rows, the first ten:\n{listed}Fix: mend them, or dataset.on_bad_row=skip to leave them out"
@@ -164,7 +167,7 @@ def test_bad_rows_are_all_counted_and_the_first_ten_listed(place):
 
 def test_skipped_rows_are_listed_again_where_the_tokens_come_from_the_cache(place):
     spoil(place, 1)
-    made = [prepared(place, "dataset.held_out=0.0", "dataset.on_bad_row=skip") for _ in range(2)]
+    made = [prepared(place, *NOTHING_HELD_OUT, "dataset.on_bad_row=skip") for _ in range(2)]
     assert [one.from_cache for one in made] == [False, True]
     for one in made:
         assert len(one.data.train.examples) == 20
@@ -175,17 +178,27 @@ def test_skipped_rows_of_a_moved_file_are_listed_where_they_are_now(place):
     spoil(place, 1)
     for name in ("rows.jsonl", "moved.jsonl"):
         (place / "rows.jsonl").replace(place / name)
-        made = prepared(place, "dataset.held_out=0.0", "dataset.on_bad_row=skip", file=name)
+        made = prepared(place, *NOTHING_HELD_OUT, "dataset.on_bad_row=skip", file=name)
         assert [row.where for row in made.data.train.bad] == [f"{place}/{name}:21"]
 
 
 def test_a_run_without_a_training_row_is_refused(place):
     (place / "rows.jsonl").write_text('{"q": "1+1=", "a": ""}\n')
     with pytest.raises(ConfigError) as error:
-        prepared(place, "dataset.held_out=0.0", "dataset.on_bad_row=skip")
+        prepared(place, *NOTHING_HELD_OUT, "dataset.on_bad_row=skip")
     assert str(error.value) == (
         f"1 bad row:\n  {place}/rows.jsonl:1: column 'a' is empty\n"
         "No training row is left. Fix: dataset_format=... for these columns"
+    )
+
+
+def test_a_run_without_a_held_out_row_to_evaluate_on_is_refused(place):
+    (place / "held_out.jsonl").write_text('{"q": "1+1=", "a": ""}\n')
+    with pytest.raises(ConfigError) as error:
+        prepared(place, f"dataset.held_out={place}/held_out.jsonl", "dataset.on_bad_row=skip")
+    assert str(error.value) == (
+        f"1 bad row:\n  {place}/held_out.jsonl:1: column 'a' is empty\n"
+        "No held-out row is left. Fix: mend them, or training.eval_strategy=no evaluation.questions=0"
     )
 
 

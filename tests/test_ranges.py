@@ -45,6 +45,7 @@ ENDS: dict[str, tuple[list[float], list[float]]] = {
     "optimizer.weight_decay": ([0, 1], [-0.01, 1.01]),
     "model.max_length": ([8, 10_000_000], [7, 10_000_001]),
     "dataset.rows": ([1, 100_000_000], [0, 100_000_001]),
+    "dataset.seed": ([0, 4_294_967_295], [-1, 4_294_967_296]),
     "dataset.held_out": ([0, 0.5, 100_000_000], [-0.01, 100_000_001]),
     "dataset.limit": ([1, 1e12], [0]),
     "dataset.held_out_limit": ([1, 1e12], [0]),

@@ -118,7 +118,7 @@ def test_a_failed_run_says_so_and_is_no_result(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wanted", ["evaluation.questions=3", "training.eval_strategy=steps"])
 def test_a_share_that_holds_no_row_out_is_refused_where_one_is_asked_for(wanted: str, tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").write_text('{"instruction": "a", "response": "b"}\n')
+    (tmp_path / "rows.jsonl").write_text('{"instruction": "a", "response": "c"}\n')
     rows = ["dataset=file", "dataset.path=rows.jsonl", "dataset_format=instruction", "model=tiny"]
     nothing = ["training.eval_strategy=no", "evaluation.questions=0", "tracking=none"]
     key = wanted.partition("=")[0]
@@ -203,17 +203,17 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from sft_research.config import build, compose
 from sft_research.loss import held_out_loss
-from sft_research.tokens import encode, formatted
+from sft_research.tokens import encode
 adapter, base, overrides = {adapter!r}, {base!r}, {overrides!r}
 tokenizer = AutoTokenizer.from_pretrained(adapter)
 model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
 model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
 model = PeftModel.from_pretrained(model, adapter)
 cfg = compose(overrides).cfg
-rows = formatted(build(cfg.dataset).load().held_out, build(cfg.dataset_format), "held-out")
+rows, to_example = build(cfg.dataset).load().held_out, build(cfg.dataset_format)
 trained = [v for k, v in load_file(adapter + "/adapter_model.safetensors").items() if "trainable_tokens_delta" in k]
 print(tokenizer.eos_token, [tuple(v.shape) for v in trained])
-print(held_out_loss(model, encode(rows, tokenizer, 512, "held-out").examples, 3))
+print(held_out_loss(model, encode(rows, to_example, tokenizer, 512, "held-out").examples, 3))
 """
 
 
