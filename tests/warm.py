@@ -69,6 +69,7 @@ def _become(arguments: list[str], cwd: str, outputs: list[int]) -> Any:
     for target, source in enumerate([os.open(os.devnull, os.O_RDONLY), *outputs]):
         os.dup2(source, target)
     sys.argv = ["sft_research/train.py", *arguments]
+    sys.orig_argv = [sys.executable, "-m", "sft_research.train", *arguments]
     runpy.run_module("sft_research.train", run_name="__main__", alter_sys=True)
 
 
