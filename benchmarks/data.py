@@ -62,7 +62,8 @@ def by_us(file: Path, tokenizer: Any) -> Prepared:
     run = compose(
         [
             *("model=smollm2", f"model.max_length={MAX_LENGTH}", "dataset=file", f"dataset.path={file}"),
-            *("dataset.held_out=0.0", "dataset_format=instruction", "tracking=none"),
+            *("dataset.held_out=0", "training.eval_strategy=no", "evaluation.questions=0"),
+            *("dataset_format=instruction", "tracking=none"),
             *("dataset_format.instruction=question", "dataset_format.response=answer"),
         ]
     )

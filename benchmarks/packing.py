@@ -70,7 +70,8 @@ def trainers(overrides: Sequence[str], place: Path) -> Iterator[tuple[str, Any]]
         run: Run = compose(
             [
                 "backend=transformers", f"packing={name}", "training.gradient_accumulation_steps=1",
-                f"training.per_device_train_batch_size={batch}", "training.eval_strategy=no", *overrides,
+                f"training.per_device_train_batch_size={batch}", "training.eval_strategy=no",
+                "evaluation.questions=0", *overrides,
             ]
         )  # fmt: skip
         cfg = run.cfg
