@@ -70,12 +70,16 @@ class Tokens:
 def read(key: str) -> Tokens | None:
     """What was kept, or None where it is not there, or not as it was written."""
     place = _place(key)
+    if not place.is_dir():
+        return None
     try:
         counts = json.loads((place / "counts.json").read_text())
         train, held_out = (_read(place / f"{name}.arrow", counts[name]) for name in SPLITS)
         return Tokens(train, held_out, counts["checkable"])
-    except (OSError, ValueError, LookupError, TypeError):
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
         shutil.rmtree(place, ignore_errors=True)  # half of an entry would keep a whole one out
+        return None
+    except OSError:
         return None
 
 
@@ -104,7 +108,15 @@ def _schema() -> pa.Schema:
     import pyarrow as pa
 
     ids = pa.list_(pa.int32())
-    return pa.schema({"input_ids": ids, "labels": ids, "prompt": pa.int32(), "answer": pa.string()})
+    return pa.schema(
+        {
+            "input_ids": ids,
+            "labels": ids,
+            "prompt": pa.int32(),
+            "answer": pa.string(),
+            "in_template": pa.bool_(),
+        }
+    )
 
 
 def _write(split: Encoded, file: Path) -> dict[str, Any]:
@@ -113,10 +125,7 @@ def _write(split: Encoded, file: Path) -> dict[str, Any]:
     schema = _schema()
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, schema) as stream:
         for start in range(0, len(split.examples), CHUNK):
-            rows = [
-                {"input_ids": e.input_ids, "labels": e.labels, "prompt": len(e.prompt), "answer": e.answer}
-                for e in split.examples[start : start + CHUNK]
-            ]
+            rows = [vars(e) | {"prompt": len(e.prompt)} for e in split.examples[start : start + CHUNK]]
             stream.write_batch(pa.RecordBatch.from_pylist(rows, schema))
     lost = {"truncated": split.truncated, "dropped": split.dropped, "answers_cut": split.answers_cut}
     return {**lost, "bad": [asdict(row) for row in split.bad], "hash": _hash(file)}
@@ -134,9 +143,9 @@ def _read(file: Path, counts: dict[str, Any]) -> Encoded:
 
 
 def _examples(table: pa.Table) -> Iterator[Example]:
-    columns = (table[name].to_pylist() for name in ("input_ids", "labels", "prompt", "answer"))
-    for ids, labels, prompt, answer in zip(*columns, strict=True):
-        yield Example(ids, labels, ids[:prompt], answer)
+    columns = (table[name].to_pylist() for name in table.schema.names)
+    for ids, labels, prompt, answer, in_template in zip(*columns, strict=True):
+        yield Example(ids, labels, ids[:prompt], answer, in_template)
 
 
 def _hash(file: Path) -> str:

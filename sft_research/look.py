@@ -12,10 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 from sft_research import secrets
 from sft_research.config import CONF_DIR, Run, build
 from sft_research.counts import Split, Tokens, count, spread_over_lengths, tokens_of
-from sft_research.overlap import overlap
+from sft_research.overlap import overlap, trained_on
 from sft_research.padding import Batches, Packed, packings
-from sft_research.prepare import Prepared, prepare
+from sft_research.prepare import prepare
 from sft_research.readers import Broken
+from sft_research.tokens import Data
 from sft_research.visible import Piece, pieces
 
 
@@ -56,13 +57,14 @@ def look(run: Run, wanted: int, with_ids: bool, command: str) -> Preview:
     model = build(cfg.model)
     model.require_positions()
     prepared = prepare(cfg, *model.tokenizer())
-    train, held_out = prepared.data.train, prepared.data.held_out
+    data = trained_on(cfg.on_overlap, prepared.data, model.max_length)
+    train, held_out = data.train, data.held_out
     splits = [count("training", train), *([count("held out", held_out)] if held_out.examples else [])]
     batches = Batches(
         cfg.training.get("per_device_train_batch_size", 8),  # TRL's own default, as is 1
         cfg.training.get("gradient_accumulation_steps", 1),
         model.max_length,
-        cfg.training.get("data_seed") or cfg.seed,
+        cfg.seed,
         cfg.training.get("pad_to_multiple_of") or 1,
     )
     return Preview(
@@ -71,12 +73,12 @@ def look(run: Run, wanted: int, with_ids: bool, command: str) -> Preview:
         model=model.name,
         max_length=model.max_length,
         command=secrets.redact(command),
-        examples=_examples(prepared, splits[0], wanted),
+        examples=_examples(data, splits[0], wanted),
         splits=splits,
-        overlap=len(overlap(train.examples, held_out.examples)),
+        overlap=len(overlap(train.examples, held_out.examples, model.max_length)),
         bad=[*train.bad, *held_out.bad],
         batches=batches,
-        packings=packings(*_cut_and_whole(cfg, prepared), batches),
+        packings=packings(*_cut_and_whole(cfg, data), batches),
         packing=_option(cfg.packing),
         with_ids=with_ids,
     )
@@ -90,33 +92,35 @@ def _seed(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _examples(prepared: Prepared, split: Split, wanted: int) -> list[Shown]:
+def _examples(data: Data, split: Split, wanted: int) -> list[Shown]:
     made = []
     for index, standing in spread_over_lengths(split.lengths, wanted):
-        example = prepared.data.train.examples[index]
+        example = data.train.examples[index]
         made.append(
             Shown(
                 index + 1,
                 standing,
                 len(example.input_ids),
                 example.loss_tokens,
-                pieces(example, prepared.data.tokenizer),
+                pieces(example, data.tokenizer),
             )
         )
     return made
 
 
-def _cut_and_whole(cfg: DictConfig, prepared: Prepared) -> tuple[Tokens, Tokens]:
+def _cut_and_whole(cfg: DictConfig, data: Data) -> tuple[Tokens, Tokens]:
     """Training rows cut at max_length and not: some packings cut them, others let them go on in another row."""
-    train = prepared.data.train
-    own = tokens_of(train.examples)
+    own = tokens_of(data.train.examples)
     keeps = build(cfg.packing).keeps_long_rows
-    longer = (own.lengths > cfg.model.max_length).any() if keeps else train.truncated + train.dropped
+    longer = (
+        (own.lengths > cfg.model.max_length).any() if keeps else data.train.truncated + data.train.dropped
+    )
     if not longer:
         return own, own
     other = cfg.copy()
     other.packing = OmegaConf.load(CONF_DIR / "packing" / ("none.yaml" if keeps else "wrapped.yaml"))
-    found = tokens_of(prepare(other, prepared.data.tokenizer, prepared.data.added_tokens).data.train.examples)
+    again = prepare(other, data.tokenizer, data.added_tokens).data
+    found = tokens_of(trained_on(cfg.on_overlap, again, cfg.model.max_length).train.examples)
     return (found, own) if keeps else (own, found)
 
 

@@ -25,13 +25,16 @@ def duplicates(examples: Iterable[Example]) -> int:
     return len(hashes) - len(set(hashes))
 
 
-def overlap(train: Iterable[Example], held_out: Sequence[Example]) -> list[int]:
-    """Positions of the held-out rows that are, token for token, training rows too."""
-    known = set(_hashes(train))
-    return [index for index, found in enumerate(_hashes(held_out)) if found in known]
+def overlap(train: Iterable[Example], held_out: Sequence[Example], max_length: int) -> list[int]:
+    """Positions of the held-out rows that are, token for token up to max_length, training rows too.
+
+    Held-out rows are cut there; of training rows some packings go on.
+    """
+    known = set(_hashes(train, max_length))
+    return [index for index, found in enumerate(_hashes(held_out, max_length)) if found in known]
 
 
-def trained_on(on_overlap: Literal["error", "drop"], data: Data) -> Data:
+def trained_on(on_overlap: Literal["error", "drop"], data: Data, max_length: int) -> Data:
     """The data, with `drop` less the training rows that are held out too.
 
     Never the other way: the same held-out rows measure every run of a comparison. `error` is preflight's.
@@ -39,7 +42,7 @@ def trained_on(on_overlap: Literal["error", "drop"], data: Data) -> Data:
     if on_overlap == "error":
         return data
     examples = data.train.examples
-    shared = set(overlap(data.held_out.examples, examples))
+    shared = set(overlap(data.held_out.examples, examples, max_length))
     log.info("%d of %d training rows left out: they are held-out rows too", len(shared), len(examples))
     if shared and len(shared) == len(examples):
         raise ConfigError(
@@ -54,14 +57,14 @@ def trained_on(on_overlap: Literal["error", "drop"], data: Data) -> Data:
     return replace(data, train=replace(data.train, examples=kept))
 
 
-def _hashes(examples: Iterable[Example]) -> Iterator[int]:
+def _hashes(examples: Iterable[Example], most: int | None = None) -> Iterator[int]:
     """One a row; of a table, from its memory, since a Python int a token is 30 times the work."""
     if not isinstance(examples, Examples):
         for example in examples:
-            yield xxhash.xxh3_64_intdigest(array("i", example.input_ids).tobytes())
+            yield xxhash.xxh3_64_intdigest(array("i", example.input_ids[:most]).tobytes())
         return
     for chunk in examples.table["input_ids"].chunks:
         # Not `to_numpy`, which imports pandas: two seconds.
         ids, ends = np.from_dlpack(chunk.values), np.from_dlpack(chunk.offsets)
         for start, end in pairwise(ends.tolist()):
-            yield xxhash.xxh3_64_intdigest(ids[start:end].data)
+            yield xxhash.xxh3_64_intdigest(ids[start:end][:most].data)

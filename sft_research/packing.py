@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from sft_research.config import ConfigError
 from sft_research.tokens import IGNORED
 
 if TYPE_CHECKING:
@@ -66,6 +67,11 @@ class Packing:
         if self.strategy in (None, "padding_free"):
             return dataset
         plan = plan_rows(_lengths(dataset), _values(dataset, "labels"), max_length, self.strategy)
+        if not plan.rows:
+            raise ConfigError(
+                f"packing={self.strategy} with model.max_length={max_length} leaves no piece of the "
+                f"{plan.examples:,} training examples a token with loss. Fix: packing=bfd"
+            )
         log.info("packing=%s: %s", self.strategy, plan)
         return Dataset.from_dict(
             plan.fill({name: _values(dataset, name) for name in ("input_ids", "labels")})
@@ -129,7 +135,8 @@ def plan_rows(lengths: np.ndarray, labels: np.ndarray, max_length: int, strategy
     kept = np.flatnonzero(loss[start + length] > loss[start + 1])  # the first token has no loss
     if strategy == "wrapped":
         of_row = start[kept] // max_length
-        rows = [part.tolist() for part in np.split(kept, np.flatnonzero(np.diff(of_row)) + 1)]
+        parts = np.split(kept, np.flatnonzero(np.diff(of_row)) + 1)
+        rows = [part.tolist() for part in parts if len(part)]
     else:
         rows = [[int(kept[piece]) for piece in row] for row in best_fit(length[kept].tolist(), max_length)]
     return Plan(start, length, rows, max_length, len(lengths), cut, len(start) - len(kept))

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sft_research.columns import BadRow
+from sft_research.config import ConfigError
 from sft_research.dataset import place_of
-from sft_research.dataset_format import Conversation, Text
+from sft_research.dataset_format import Conversation, Text, require_template
 from sft_research.readers import MAX_ROW_BYTES, Broken
 from sft_research.turns import turns_in_template
 
@@ -59,7 +60,11 @@ def pieces_of(
             if isinstance(made, Conversation):
                 if not made.trained:
                     raise BadRow("the format made a conversation of it without a trained turn")
-                turns = turns_in_template(made, tokenizer)
+                require_template(bool(tokenizer.chat_template), tokenizer.name_or_path)
+                try:
+                    turns = turns_in_template(made, tokenizer)
+                except ConfigError as error:  # of the template, with turns as this row has them
+                    raise ConfigError(f"{where}: {error}") from error
                 said = [made.messages[index]["content"] for index in made.trained]
                 texts = [
                     t

@@ -37,7 +37,7 @@ class Preflight(TrainerCallback):
         if run.preflight:
             self._prove("masks", lambda: proofs.masks(data, length))
             self._prove("turns", lambda: proofs.turns(data, length))
-            self._prove("overlap", lambda: proofs.no_overlap(data))
+            self._prove("overlap", lambda: proofs.no_overlap(data, length))
 
     def before(self, trainer: Trainer) -> None:
         """Prove the rest when this trainer begins."""

@@ -98,7 +98,9 @@ def _key(cfg: DictConfig, tokenizer: Any, fingerprint: str, cut: bool) -> str:
     template = str(tokenizer.chat_template or "")
     marks = [template, tokenizer.eos_token_id, tokenizer.bos_token_id]
     own = {node._target_ for part in (cfg.dataset, cfg.dataset_format) for _, node in targets(part)}
-    modules = {f"sft_research.{name}" for name in DECIDING} | own
+    theirs = {target.partition(".")[0] for target in own} - {"sft_research"}
+    beside = {name for name in sys.modules if name.partition(".")[0] in theirs and _file(name)}  # its helpers
+    modules = {f"sft_research.{name}" for name in DECIDING} | own | beside
     today = time.strftime("%Y-%m-%d") if "strftime_now" in template else ""  # Llama 3.2's says the date
     digest = xxhash.xxh3_128()
     for part in (
@@ -124,9 +126,15 @@ def _source(target: str) -> str:
     module = target
     while module and module not in sys.modules:  # of `my_package.Format.from_file` too
         module = module.rpartition(".")[0]
+    file = _file(module)
+    return Path(file).read_text(errors="replace") if file else target
+
+
+def _file(module: str) -> str:
+    """Of a module that is ours or the user's own; empty for a library's."""
     file = getattr(sys.modules.get(module), "__file__", None) or ""
     own = module.startswith("sft_research.") or (file.endswith(".py") and "site-packages" not in file)
-    return Path(file).read_text(errors="replace") if own else target
+    return file if own else ""
 
 
 def _listed(bad: Sequence[Broken]) -> str:

@@ -5,12 +5,14 @@ A proof returns what it found, in a line, or raises ConfigError: the fact, the n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
 from sft_research.columns import BadRow
 from sft_research.config import ConfigError
+from sft_research.counts import Tokens, tokens_of
 from sft_research.overlap import duplicates, overlap
 from sft_research.tokens import IGNORED, Data, Encoded, Example
 from sft_research.turns import end_of_turn
@@ -23,25 +25,42 @@ def masks(data: Data, max_length: int) -> str:
     stops, end = _stops(data.tokenizer)
     answers = 0
     for name, split in _splits(data):
-        for number, example in enumerate(split.examples, start=1):
-            if example.loss_tokens == 0:
+        tokens = tokens_of(split.examples)
+        if not tokens.trained.all():
+            number = int(np.argmin(tokens.trained))
+            raise ConfigError(
+                f"{name} example {number + 1} has {tokens.lengths[number]} tokens and no label with loss. "
+                "Fix: dataset_format=... whose trained part is not empty"
+            )
+        rows, lasts = _answer_ends(tokens, max_length)
+        answers += len(rows)
+        unusual = ~np.isin(tokens.labels[lasts], list(stops))
+        for row, last in zip(rows[unusual], lasts[unusual], strict=True):
+            position = int(last - tokens.lengths[:row].sum())
+            ids = split.examples[int(row)].input_ids[: position + 1]
+            if not (end and _text(ids, data.tokenizer).rstrip().endswith(end)):
+                trained = [label for label in tokens.labels[max(last - 3, 0) : last + 1] if label != IGNORED]
                 raise ConfigError(
-                    f"{name} example {number} has {len(example.labels)} tokens and no label with loss. "
-                    "Fix: dataset_format=... whose trained part is not empty"
+                    f"{name} example {row + 1} is trained to end in {_text(trained, data.tokenizer)!r}, not in the "
+                    f"end of turn {end or data.tokenizer.eos_token!r}: a model trained so never stops. "
+                    "Fix: model.chat_template=chatml, or a FILE that ends every answer with it"
                 )
-            for start, stop in _answers(example.labels):
-                if stop == len(example.labels) == max_length:
-                    continue  # cut: its end of turn is behind max_length
-                answers += 1
-                ids = example.input_ids[start:stop]
-                if ids[-1] not in stops and not _ends(ids, end, data.tokenizer):
-                    last = _text(ids[-4:], data.tokenizer)
-                    raise ConfigError(
-                        f"{name} example {number} is trained to end in {last!r}, not in the end of turn "
-                        f"{end or data.tokenizer.eos_token!r}: a model trained so never stops. "
-                        "Fix: model.chat_template=chatml, or a FILE that ends every answer with it"
-                    )
     return f"{answers:,} answers end in a trained end of turn; {_lost(data)}"
+
+
+def _answer_ends(tokens: Tokens, max_length: int) -> tuple[np.ndarray, np.ndarray]:
+    """(row, position in line) of each answer's last token; not of one that was cut, whose end is behind max_length.
+
+    Labels [-100, 5, 6] and [-100, 7, -100] -> rows [0, 1], positions [2, 4]
+    """
+    has_loss = tokens.labels != IGNORED
+    until = np.cumsum(tokens.lengths)
+    goes_on = np.append(has_loss[1:], False)
+    goes_on[until - 1] = False
+    lasts = np.flatnonzero(has_loss & ~goes_on)
+    rows = np.searchsorted(until, lasts, side="right")
+    cut = (lasts == until[rows] - 1) & (tokens.lengths[rows] == max_length)
+    return rows[~cut], lasts[~cut]
 
 
 def turns(data: Data, max_length: int) -> str:
@@ -52,7 +71,7 @@ def turns(data: Data, max_length: int) -> str:
     for name, split in _splits(data):
         uncut = (e for e in split.examples if len(e.input_ids) < max_length)
         for number, example in enumerate(islice(uncut, FIRST), start=1):
-            problem = _wrong_mask(example, tokenizer, head) or _not_canonical(example, tokenizer, head)
+            problem = _wrong_mask(example, tokenizer, head) or _not_canonical(example, tokenizer)
             if problem:
                 raise ConfigError(
                     f"whole {name} example {number}: {problem}. "
@@ -63,10 +82,10 @@ def turns(data: Data, max_length: int) -> str:
     return f"turn by turn as whole in all rows ({bad} left out as bad); {checked} tokenised once more"
 
 
-def no_overlap(data: Data) -> str:
+def no_overlap(data: Data, max_length: int) -> str:
     """No held-out row is trained on."""
     train, held_out = data.train.examples, data.held_out.examples
-    shared = overlap(train, held_out)
+    shared = overlap(train, held_out, max_length)
     if shared:
         rows = ", ".join(str(index + 1) for index in shared[:5]) + (", ..." if len(shared) > 5 else "")
         raise ConfigError(
@@ -91,17 +110,6 @@ def _lost(data: Data) -> str:
     )
 
 
-def _answers(labels: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Where labels with loss begin and stop: [-100, 5, 6, -100, 7] -> (1, 3), (4, 5)"""
-    start: int | None = None
-    for position, label in enumerate([*labels, IGNORED]):
-        if label != IGNORED and start is None:
-            start = position
-        elif label == IGNORED and start is not None:
-            yield start, position
-            start = None
-
-
 def _stops(tokenizer: Any) -> tuple[set[int], str]:
     """Ids that end an answer, and the end of turn of the chat template as text.
 
@@ -116,10 +124,6 @@ def _stops(tokenizer: Any) -> tuple[set[int], str]:
         return stops, end_of_turn(tokenizer)
     except (BadRow, ConfigError):  # a template that does not take the probe, only the rows' own turns
         return stops, ""
-
-
-def _ends(ids: list[int], end: str, tokenizer: Any) -> bool:
-    return bool(end) and _text(ids, tokenizer).rstrip().endswith(end)
 
 
 def _generation_prompt(tokenizer: Any) -> str:
@@ -150,27 +154,29 @@ def _wrong_mask(example: Example, tokenizer: Any, head: str) -> str:
         or [label == IGNORED for label in around] != [True, False][-len(around) :]
     ):
         return f"its loss does not begin where its prompt of {begin} tokens ends"
-    first = next(start for start, _ in _answers(example.labels))
+    first = next(i for i, label in enumerate(example.labels) if label != IGNORED)
     before = _text(example.input_ids[:first], tokenizer)
-    if head and head in _text(example.input_ids, tokenizer) and not before.endswith(head):
+    if head and example.in_template and not before.endswith(head):
         return f"its first label follows {before[-40:]!r}, not the generation prompt {head!r}"
     return ""
 
 
-def _not_canonical(example: Example, tokenizer: Any, head: str) -> str:
-    """A conversation is one text to the tokenizer; of a plain text, prompt and completion are two."""
-    ids = example.input_ids
-    begin = 0 if head and head in _text(ids, tokenizer) else len(example.prompt)
-    for part in (ids[:begin], ids[begin:]):
-        again = tokenizer(_text(part, tokenizer), add_special_tokens=False).input_ids
-        if again != part:
-            at = next((i for i, (a, b) in enumerate(zip(part, again, strict=False)) if a != b), len(part))
-            return (
-                f"its tokens are not those of its text: at token {at}, "
-                f"{tokenizer.convert_ids_to_tokens(part[at : at + 3])} becomes "
-                f"{tokenizer.convert_ids_to_tokens(again[at : at + 3])}"
-            )
-    return ""
+def _not_canonical(example: Example, tokenizer: Any) -> str:
+    """Its tokens are those of its text: as one, or as generation has it, the prompt and what follows it."""
+    ids, begin = example.input_ids, len(example.prompt)
+    apart = any(_difference(part, tokenizer) for part in (ids[:begin], ids[begin:]))
+    return _difference(ids, tokenizer) if apart else ""
+
+
+def _difference(ids: list[int], tokenizer: Any) -> str:
+    again = tokenizer(_text(ids, tokenizer), add_special_tokens=False).input_ids
+    if again == ids:
+        return ""
+    at = next((i for i, (a, b) in enumerate(zip(ids, again, strict=False)) if a != b), len(ids))
+    return (
+        f"its tokens are not those of its text: at token {at}, {tokenizer.convert_ids_to_tokens(ids[at : at + 3])} "
+        f"becomes {tokenizer.convert_ids_to_tokens(again[at : at + 3])}"
+    )
 
 
 def _text(ids: list[int], tokenizer: Any) -> str:

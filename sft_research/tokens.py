@@ -31,6 +31,7 @@ class Example:
     labels: list[int]  # same length; IGNORED where there is no loss
     prompt: list[int]
     answer: str
+    in_template: bool = False  # a conversation, which the model's chat template wrote
 
     @property
     def loss_tokens(self) -> int:
@@ -147,7 +148,7 @@ def _example(row: Pieces, parts: list[list[int]], max_length: int) -> tuple[Exam
         labels += ids if said is not None else [IGNORED] * len(ids)
         if said is not None:
             ends.append(len(input_ids))
-    return Example(input_ids, labels, prompt, answer), ends
+    return Example(input_ids, labels, prompt, answer, row.is_conversation), ends
 
 
 def _ids(texts: list[str], tokenizer: Any) -> list[list[int]]:

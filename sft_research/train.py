@@ -68,7 +68,7 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
     tokenizer, added_tokens = model.tokenizer()
     prepared = prepare(cfg, tokenizer, added_tokens)
     folder.list_bad_rows([*prepared.data.train.bad, *prepared.data.held_out.bad])
-    data = trained_on(cfg.on_overlap, prepared.data)
+    data = trained_on(cfg.on_overlap, prepared.data, model.max_length)
     preflight = Preflight(run, data, adapter)
     folder.write_json("environment.json", environment.describe(prepared.fingerprint))
     with library_bars_off():

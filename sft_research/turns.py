@@ -14,7 +14,7 @@ from typing import Any
 
 from sft_research.columns import BadRow, Message
 from sft_research.config import ConfigError
-from sft_research.dataset_format import Conversation, require_template
+from sft_research.dataset_format import Conversation
 
 OPENED = re.compile(r"<(\w+)>\s*$")  # a generation prompt that opens the thought, as Qwen3-Thinking's does
 
@@ -30,15 +30,16 @@ class Turn:
 def turns_in_template(conversation: Conversation, tokenizer: Any) -> list[Turn]:
     """One Turn a trained turn, to be joined in order.
 
-    Raises BadRow for a conversation that the template refuses, and ConfigError where it shows an earlier turn
-    otherwise later on (Qwen3 drops its thoughts): that would teach what generation never sees.
+    Raises BadRow for a conversation that the template refuses or leaves a part of out, and ConfigError where it
+    shows an earlier turn otherwise later on (Qwen3 drops its thoughts): that would teach what generation never sees.
     """
-    require_template(bool(tokenizer.chat_template), tokenizer.name_or_path)
     done = ""
     made = []
     for index in conversation.trained:
         before = conversation.messages[:index]
         prompt = _render(tokenizer, before, conversation.tools, add_generation_prompt=True)
+        if conversation.tools and prompt == _render(tokenizer, before, None, add_generation_prompt=True):
+            raise BadRow("the chat template does not show the tools that the row has")
         if not prompt.startswith(done):
             raise ConfigError(
                 f"the chat template shows earlier turns otherwise later on: {_difference(done, prompt)}. "
@@ -63,6 +64,10 @@ def _answer(tokenizer: Any, conversation: Conversation, index: int, prompt: str)
     """
     before, turn = conversation.messages[:index], conversation.messages[index]
     shown = _render(tokenizer, [*before, turn], conversation.tools)
+    if turn.get("tool_calls"):
+        silent = {key: value for key, value in turn.items() if key != "tool_calls"}
+        if shown == _render(tokenizer, [*before, silent], conversation.tools):
+            raise BadRow("the chat template does not show the tool calls of its answer")
     content = turn["content"].strip()
     if shown.startswith(prompt) and content in shown[len(prompt) :]:
         return shown[len(prompt) :].rstrip()
@@ -72,7 +77,7 @@ def _answer(tokenizer: Any, conversation: Conversation, index: int, prompt: str)
     said = shown[len(head) :].rpartition("</think>")[2].lstrip()
     written_out = shown.startswith(head) and said.startswith(visible)
     if not written_out or turn.get("tool_calls"):
-        raise ConfigError(
+        raise BadRow(
             "the chat template writes a finished answer otherwise than the prompt it answers: "
             f"{_difference(prompt, shown)}. Fix: model.chat_template=FILE that does not, or chatml"
         )

@@ -1,5 +1,7 @@
 """What is taken out of a row is a text, turns or tools; whatever else is there is named, and nothing crashes."""
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -120,6 +122,10 @@ FORMATS = [
 ]
 
 
+# Of a template that shows earlier turns otherwise, or of max_length.
+REFUSED = r"row \d+ of the training rows: the chat template shows|none of the \d+ training rows has an answer"
+
+
 @pytest.mark.parametrize("model", ["smollm2", "qwen3", "deepseek", "gemma3", "tiny"])
 @pytest.mark.parametrize("to_example", FORMATS, ids=lambda made: type(made).__name__)
 @settings(max_examples=15, deadline=None)
@@ -127,7 +133,9 @@ FORMATS = [
 def test_any_row_is_an_example_or_a_dropped_or_a_named_one(tokenizers, to_example, model, rows):
     try:
         encoded = encode(rows, to_example, tokenizers[model], 64, "training")
-    except ConfigError:  # of the template, or of max_length
+    except ConfigError as error:
+        if not re.match(REFUSED, str(error)):
+            raise
         return
     assert len(encoded.examples) + encoded.dropped + len(encoded.bad) == len(rows)
     assert all(len(bad.reason) > 5 and bad.where.startswith("row ") for bad in encoded.bad)

@@ -63,6 +63,7 @@ def test_a_format_makes_this_of_a_row(name):
     [
         ({"input": "Apples."}, "Count.\n\nApples."),
         ({"input": ""}, "Count."),
+        ({"input": " \n"}, "Count."),
         ({"input": None}, "Count."),
         ({}, "Count."),
     ],
@@ -124,6 +125,14 @@ def test_braces_in_the_data_are_left_alone_and_doubled_ones_in_the_template_beco
 def test_a_template_with_one_brace_too_few_is_refused(template):
     with pytest.raises(
         ConfigError, match=rf"^dataset_format: .* in '{template}'\. Fix: {{{{ and }}}} for braces"
+    ):
+        Template(template, "{answer}")({"question": "1+1?", "answer": "2"})
+
+
+@pytest.mark.parametrize("template", ["in \\boxed{}: {question}", "{question!r}", "{question:>9}"])
+def test_braces_that_would_be_ignored_are_refused(template):
+    with pytest.raises(
+        ConfigError, match=r"^dataset_format: braces that name no column, behind .* Fix: {{ and }}"
     ):
         Template(template, "{answer}")({"question": "1+1?", "answer": "2"})
 

@@ -70,6 +70,15 @@ def test_a_glob_of_several_kinds_is_read_in_the_order_of_names_through_folders(t
     assert [row["n"] for row in found] == ["1", "2", "3", "4"]
 
 
+def test_an_empty_file_among_others_is_named(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(LINES)
+    (tmp_path / "b.jsonl").touch()
+    assert files.read(f"{tmp_path}/*.jsonl", "path") == [
+        *ROWS,
+        Broken(f"{tmp_path}/b.jsonl", "it holds no rows"),
+    ]
+
+
 def test_a_name_with_brackets_of_its_own_is_found(tmp_path):
     (tmp_path / "rows[1].JSONL").write_bytes(LINES)
     assert files.read(f"{tmp_path}/rows[1].JSONL", "path") == ROWS

@@ -302,6 +302,7 @@ def test_weights_that_nobody_makes_here_are_refused(name: str) -> None:
         ("Hub", "/no/gsm8k", "test", {"path": "/no/gsm8k"}),
         ("File", "rows.jsonl", 0.1, {}),
         ("File", "ro*.jsonl", "rows.jsonl", {}),
+        ("File", "rows[1].jsonl", "data/**/deep.jsonl", {}),
         ("File", "~/rows.jsonl", "~/rows.jsonl", {}),
         ("Hub", "data", "test", {}),
         ("Hub", "org/rows", "test", {}),  # the hub's, with a split of that name
@@ -311,7 +312,9 @@ def test_files_that_are_not_there_are_refused_by_their_key(
     target: str, path: str, held_out: str | float, missing: dict[str, str], home: Path
 ) -> None:
     (home / "rows.jsonl").touch()
-    (home / "data").mkdir()
+    (home / "rows[1].jsonl").touch()
+    (home / "data" / "in" / "side").mkdir(parents=True)
+    (home / "data" / "in" / "side" / "deep.jsonl").touch()
     assert list(local_files(config(target=target, path=path, held_out=held_out))) == [
         f"dataset.{key}={place}: there is no such file or folder. Fix: dataset.{key}=PATH"
         for key, place in missing.items()

@@ -22,7 +22,7 @@ from trl import pack_dataset
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from sft_research.check import settings_another_group_decides
-from sft_research.config import ROOT, build, compose
+from sft_research.config import ROOT, ConfigError, build, compose
 from sft_research.dataset_format import Text
 from sft_research.packing import Packing, best_fit, plan_rows
 from sft_research.prepare import prepare
@@ -222,6 +222,14 @@ def test_packing_really_packs(trained: Callable[..., Done]) -> None:
 
 
 # Batches --------------------------------------------------------------------------------------------
+
+
+def test_a_packing_that_leaves_nothing_to_train_on_is_refused() -> None:
+    rows = Dataset.from_dict({"input_ids": [[1, 2, 3, 4]], "labels": [[-100, -100, 5, -100]]})
+    with pytest.raises(
+        ConfigError, match=r"model.max_length=2 leaves no piece of the 1 training examples .*bfd"
+    ):
+        Packing("wrapped").rows(rows, 2)  # 3 begins a piece, and the first token of one has no loss
 
 
 def test_the_share_of_real_tokens_is_logged(trained: Callable[..., Done], tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ from transformers import AutoTokenizer
 
 from sft_research import proofs
 from sft_research.config import ConfigError
-from sft_research.dataset_format import Conversation, Text
+from sft_research.dataset_format import Chat, Conversation, Template, Text
 from sft_research.tokens import IGNORED, Data, Encoded, Example, encode
+from tests import templates
+from tests.templates import ASK, SAY, TWO_TURNS
 from tests.toys import example
 
 CHATS = [("1+1?", "2"), ("Calculate 85 minus 27.", "85 - 20 = 65, and 65 - 7 = 58."), ("Name it.", "A cat")]
@@ -131,6 +133,27 @@ def test_tokens_that_are_not_those_of_the_text_are_refused(tokenizer: Any) -> No
         proofs.turns(changed(data, 2, **split), 512)
 
 
+@pytest.mark.parametrize("model", templates.MODELS)
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [ASK, SAY]},  # without a thought, where the template may open one
+        {"messages": [ASK, {"role": "assistant", "content": "<think>\nadd\n</think>\n\n2"}]},
+        {"messages": [ASK, {"role": "assistant", "content": "\n\nHello"}]},  # merges with the prompt's end
+        TWO_TURNS,
+        {"text": "<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n2<|im_end|>\n"},  # looks like one
+    ],
+    ids=["plain", "thought", "line-breaks", "two-turns", "text"],
+)
+def test_whatever_a_template_takes_is_proven(tokenizers: dict[str, Any], model: str, row: Any) -> None:
+    to_example = Template("", "{text}") if "text" in row else Chat(train_on="last_turn")
+    train = encode([row], to_example, tokenizers[model], 512, "training")
+    data = Data(tokenizers[model], train, Encoded([]), [], True)
+    assert (len(train.examples), train.bad) == (1, [])
+    assert proofs.masks(data, 512).startswith("1 answers end in a trained end of turn; ")
+    assert proofs.turns(data, 512).endswith("; 1 tokenised once more")
+
+
 def shifted(row: Example, by: int) -> dict[str, Any]:
     """Loss that begins `by` tokens later, and a prompt that says so too."""
     begin = len(row.prompt) + by
@@ -165,7 +188,7 @@ def test_held_out_rows_that_are_trained_on_are_refused_with_their_numbers(tokeni
         ConfigError,
         match=r"2 of 3 held-out rows are training rows too.*: held-out 1, 3. Fix: on_overlap=drop",
     ):
-        proofs.no_overlap(Data(tokenizer, Encoded([a, b, a]), Encoded([b, c, a]), [], True))
-    assert proofs.no_overlap(Data(tokenizer, Encoded([a, b, a]), Encoded([c]), [], True)) == (
+        proofs.no_overlap(Data(tokenizer, Encoded([a, b, a]), Encoded([b, c, a]), [], True), 512)
+    assert proofs.no_overlap(Data(tokenizer, Encoded([a, b, a]), Encoded([c]), [], True), 512) == (
         "none of 1 held-out rows is among 3 training rows; 1 training and 0 held-out rows are there twice"
     )

@@ -47,8 +47,8 @@ def test_training_every_turn_is_refused_where_the_template_drops_earlier_thought
     with pytest.raises(ConfigError) as error:
         encode([row], Chat(), tokenizers[model], 512, "training")
     assert str(error.value) == (
-        f"the chat template shows earlier turns otherwise later on: at character {at}, '{shown}' becomes "
-        f"'{shown_later}'. Fix: dataset_format.train_on=last_turn"
+        "row 1 of the training rows: the chat template shows earlier turns otherwise later on: "
+        f"at character {at}, '{shown}' becomes '{shown_later}'. Fix: dataset_format.train_on=last_turn"
     )
 
 
@@ -144,9 +144,8 @@ WORDS = {"messages": [ASK, say("two"), ASK_AGAIN, say("four")]}
 
 def test_a_template_that_writes_an_earlier_turn_otherwise_later_on_is_refused_with_the_place(tokenizers):
     tokenizer = with_template(tokenizers, COUNTS)  # "user 1: 1+1?" of the first prompt is "user 3: 1+1?" then
-    with pytest.raises(ConfigError) as error:
-        encode([WORDS], Chat(), tokenizer, 512, "training")
-    assert str(error.value) == (
+    (bad,) = encode([WORDS], Chat(), tokenizer, 512, "training").bad
+    assert bad.reason == (
         "the chat template writes a finished answer otherwise than the prompt it answers: at character 5, "
         "'1: 1+1?\\nassistant 1: ' becomes '2: 1+1?\\nassistant 1: two\\n'. "
         "Fix: model.chat_template=FILE that does not, or chatml"
@@ -155,12 +154,9 @@ def test_a_template_that_writes_an_earlier_turn_otherwise_later_on_is_refused_wi
 
 def test_a_prompt_of_another_shape_than_a_turn_is_refused_and_no_tag_made_up(tokenizers):
     template = SPACED.replace("%}assistant: {", "%}<assistant> {")
-    with pytest.raises(
-        ConfigError, match=r"at character 11, '<assistant> ' becomes 'assistant: two\\n'\. Fix"
-    ):
-        encode(
-            [{"messages": [ASK, say("two")]}], Chat(), with_template(tokenizers, template), 512, "training"
-        )
+    row = {"messages": [ASK, say("two")]}
+    (bad,) = encode([row], Chat(), with_template(tokenizers, template), 512, "training").bad
+    assert r"at character 11, '<assistant> ' becomes 'assistant: two\n'. Fix" in bad.reason
 
 
 # After "assistant:" the space and "two" are one token, Ġtwo, once they stand together in a history.
@@ -226,6 +222,22 @@ def test_a_call_of_a_tool_is_trained_where_it_is_the_answer(tokenizers):
     assert trained_text(example, tokenizers["qwen3"]) == [
         '<think>\n\n</think>\n\n<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call><|im_end|>'
     ]
+
+
+@pytest.mark.parametrize("model", ["smollm2", "tiny", "llama3", "gemma3"])
+@pytest.mark.parametrize("said", ["", "I add."])
+def test_a_call_that_the_template_leaves_out_is_a_bad_row_and_never_trains_an_empty_answer(
+    tokenizers, model, said
+):
+    row = {"messages": [ASK, CALL | {"content": said}]}
+    (bad,) = encode([row], Chat(), tokenizers[model], 512, "training").bad
+    assert bad.reason == "the chat template does not show the tool calls of its answer"
+
+
+def test_tools_that_the_template_leaves_out_are_a_bad_row(tokenizers):
+    row = {"messages": [ASK, SAY], "tools": [ADD]}
+    (bad,) = encode([row], Chat(), tokenizers["smollm2"], 512, "training").bad
+    assert bad.reason == "the chat template does not show the tools that the row has"
 
 
 def one_of(row, tokenizer):
