@@ -96,7 +96,7 @@ def cause_of(error: BaseException, run: Run) -> Cause | None:
     if isinstance(error, ConfigError):
         return None  # it says its fix itself
     for each in _chain(error):
-        for find in (_memory, _system, _diverged):
+        for find in (_memory, _system, _diverged, _code):
             if found := find(each, run, moment_of(error)):
                 return found
     return None
@@ -113,9 +113,10 @@ def _memory(error: BaseException, run: Run, moment: Moment | None) -> Cause | No
         return None
     from sft_research.savings import savings
 
+    shape = moment.batch if moment else None
     used, total = hardware.peak_memory_gib(), hardware.memory_gib()
     likely = f"{used:.1f} GiB were in use at the most, of {total:.1f} GiB that this process may have"
-    return Cause("out of memory", likely, savings(run, moment and moment.batch))
+    return Cause("out of memory", likely, savings(run, shape))
 
 
 def _system(error: BaseException, run: Run, moment: Moment | None) -> Cause | None:
@@ -142,8 +143,8 @@ def _system(error: BaseException, run: Run, moment: Moment | None) -> Cause | No
     likely = f"{named} is not there{' any more: it was, when the run was checked' if data else ''}"
     if inside:
         likely += "; something else clears this run's folder"
-    fix = (f"{data}=PATH", "where it is now") if data else ("rerun=true", "start over") if inside else None
-    return Cause("a file is gone", likely, [fix] if fix else [])
+    fixes = [("rerun=true", "start over")] if inside else []
+    return Cause("a file is gone", likely, [(f"{data}=PATH", "where it is now")] if data else fixes)
 
 
 def _room(folder: Path) -> str:
@@ -186,3 +187,13 @@ def _diverged(error: BaseException, run: Run, moment: Moment | None) -> Cause | 
     kept = sorted((run.folder / "checkpoints").glob("checkpoint-*"), key=lambda path: path.stat().st_mtime)
     last = f"The last checkpoint before it is {kept[-1]}" if kept else "There is no checkpoint before it"
     return Cause("loss diverged", f"{likely}. The step was not taken. {last}", fixes)
+
+
+def _code(error: BaseException, run: Run, moment: Moment | None) -> Cause | None:
+    """A checkpoint that brings a model's code with it: transformers asks for trust_remote_code."""
+    if "trust_remote_code" not in str(error):
+        return None
+    likely = f"{run.cfg.model.name} brings Python code of its own, and code of a checkpoint is never run"
+    return Cause(
+        "code in a checkpoint", likely, [("model.name=FOLDER", "a model that transformers knows by itself")]
+    )
