@@ -31,7 +31,13 @@ TAKES_A_VALUE = re.compile(r"--config-(dir|path|name)|-c[dpn]?|--cfg|--package|-
 
 def command(train: Callable[[Run], Result]) -> None:
     """Run `train` on what the command line composes; exit with 0, 1 (failed), 2 (config) or 130 (Ctrl-C)."""
-    run_composed(lambda run: train(run).after.loss)
+    run_composed(lambda run: _plan(run) if run.cfg.plan else train(run).after.loss)
+
+
+def _plan(run: Run) -> None:
+    from sft_research.plan import plan
+
+    plan(run)
 
 
 def run_composed(task: Callable[[Run], Any], show_traceback: bool = False) -> None:

@@ -44,6 +44,14 @@ def peak_memory_gib() -> float:
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
+def memory_now_gib() -> float:
+    """Resident memory of this process; its largest so far where the system does not say."""
+    file = Path("/proc/self/statm")
+    if not file.exists():
+        return peak_memory_gib()
+    return int(file.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**30
+
+
 def memory_gib() -> float:
     """What this process may have: the GPU's memory where torch uses one, else the machine's, or less where a
     control group (a container, a Slurm job) or `ulimit -v` says so."""

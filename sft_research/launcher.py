@@ -52,6 +52,8 @@ class GridFailed(Exception):
 
 def points_of(job_overrides: Iterable[Sequence[str]], config: DictConfig) -> list[Point]:
     """The grid's points; raises ConfigError where two of them would write one folder."""
+    if config.plan:
+        raise ConfigError("plan=true is of one run, and this is a grid. Fix: plan=false, or leave out -m")
     config_dir = config_dir_of(config.hydra)
     experiment = config.hydra.runtime.choices.get("experiments")
     points = []

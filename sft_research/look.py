@@ -58,13 +58,7 @@ def look(run: Run, wanted: int, with_ids: bool, command: str) -> Preview:
     prepared = prepare(cfg, *model.tokenizer())
     train, held_out = prepared.data.train, prepared.data.held_out
     splits = [count("training", train), *([count("held out", held_out)] if held_out.examples else [])]
-    batches = Batches(
-        cfg.training.get("per_device_train_batch_size", 8),  # TRL's own default, as is 1
-        cfg.training.get("gradient_accumulation_steps", 1),
-        model.max_length,
-        cfg.training.get("data_seed") or cfg.seed,
-        cfg.training.get("pad_to_multiple_of") or 1,
-    )
+    batches = batches_of(cfg)
     return Preview(
         title=f"{run.experiment} / {run.name}",
         source=str(cfg.dataset.get("path") or cfg.dataset._target_.rpartition(".")[2]),
@@ -76,9 +70,20 @@ def look(run: Run, wanted: int, with_ids: bool, command: str) -> Preview:
         overlap=len(overlap(train.examples, held_out.examples)),
         bad=[*train.bad, *held_out.bad],
         batches=batches,
-        packings=packings(*_cut_and_whole(cfg, prepared), batches),
+        packings=packings(*cut_and_whole(cfg, prepared), batches),
         packing=_option(cfg.packing),
         with_ids=with_ids,
+    )
+
+
+def batches_of(cfg: DictConfig) -> Batches:
+    """How the run takes its rows."""
+    return Batches(
+        cfg.training.get("per_device_train_batch_size", 8),  # TRL's own default, as is 1
+        cfg.training.get("gradient_accumulation_steps", 1),
+        cfg.model.max_length,
+        cfg.training.get("data_seed") or cfg.seed,
+        cfg.training.get("pad_to_multiple_of") or 1,
     )
 
 
@@ -106,7 +111,7 @@ def _examples(prepared: Prepared, split: Split, wanted: int) -> list[Shown]:
     return made
 
 
-def _cut_and_whole(cfg: DictConfig, prepared: Prepared) -> tuple[Tokens, Tokens]:
+def cut_and_whole(cfg: DictConfig, prepared: Prepared) -> tuple[Tokens, Tokens]:
     """Training rows cut at max_length and not: some packings cut them, others let them go on in another row."""
     train = prepared.data.train
     own = tokens_of(train.examples)
