@@ -162,6 +162,8 @@ def _cause(point: Point, end: Ended) -> str:
     if end.status == 1 and failure.is_file():
         found = json.loads(failure.read_text())
         return f"{found['error']}: {found['message']}; {failure}"
+    if end.status == -9:
+        return "killed by signal 9, as a system that is out of memory does; plan=true says what it needs"
     lines = end.tail.strip().splitlines()
     return lines[-1] if lines else f"ended with status {end.status}"
 

@@ -50,7 +50,6 @@ def plan(run: Run) -> None:
 
 
 def screen(run: Run, made: Plan) -> str:
-    on = "GPU" if made.memory.process == 0.6 else "CPU"
     batch = f"{made.batch.rows} x {made.batch.tokens} tokens, {made.batch.accumulation} a step"
     lines = [
         "",
@@ -60,7 +59,7 @@ def screen(run: Run, made: Plan) -> str:
         f"  largest batch {batch}",
         "",
         *(f"  {name:<12}{gib:>8.2f} GiB" for name, gib in made.memory.parts.items()),
-        f"  {'peak':<12}{made.memory.total:>8.2f} GiB, of {made.gib:.1f} that the {on} has",
+        f"  {'peak':<12}{made.memory.total:>8.2f} GiB, of {made.gib:.1f} that there are",
         "",
     ]
     return "\n".join(lines)
@@ -74,7 +73,7 @@ def require_room(cfg: DictConfig, data: Data) -> None:
     size, accumulation = batch_size(cfg)
     longest = int(tokens_of(data.train.examples).lengths.max())
     tokens = cfg.model.max_length if cfg.packing.get("strategy") in FILLED else longest
-    batch = Batch(size, tokens, accumulation)
+    batch = Batch(min(size, len(data.train.examples)), tokens, accumulation)
     try:
         if roughly(cfg, batch) < NEAR * gib:
             return
