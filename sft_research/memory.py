@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import inf
 
 from omegaconf import DictConfig
 
@@ -106,6 +107,8 @@ def roughly(cfg: DictConfig, batch: Batch) -> float:
 
     model = build(cfg.model)
     config, _ = PretrainedConfig.get_config_dict(model.source, revision=model.revision)
+    if "hidden_size" not in config:
+        return inf  # another kind of model
     width, layers = config["hidden_size"], config["num_hidden_layers"]
     inner, vocabulary = config.get("intermediate_size", 4 * width), config["vocab_size"]
     weights = layers * (4 * width * width + 3 * width * inner) + 2 * vocabulary * width

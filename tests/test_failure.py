@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from sft_research.causes import cause_of, moment_of
 from sft_research.config import compose
-from sft_research.failure import cause_of, describe, locate, moment_of, screen
+from sft_research.failure import describe, locate, screen
 from tests.failing import DROP, FAILING
 from tests.runs import TINY, Done, train
 
