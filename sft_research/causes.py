@@ -58,9 +58,8 @@ def cause_of(error: BaseException, run: Run) -> Cause | None:
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
-        error = (
-            error.__cause__
-        )  # what was only being handled when it was raised may have nothing to do with it
+        # Not its context: what was only being handled when it was raised may have nothing to do with it.
+        error = error.__cause__
 
 
 def _memory(error: BaseException, run: Run, moment: Moment | None) -> Cause | None:
@@ -94,7 +93,8 @@ def _system(error: BaseException, run: Run, moment: Moment | None) -> Cause | No
     elsewhere = ("runs_dir=FOLDER", "a disk with room, where you may write")
     if number in FULL:
         likely = f"{named} could not be written: {os.strerror(number)}. {_room(run.folder)}"
-        fewer = ("training.save_total_limit=1", "keep one checkpoint")
+        known = "" if "save_total_limit" in run.cfg.training else "+"
+        fewer = (f"{known}training.save_total_limit=1", "keep one checkpoint")
         saves = run.cfg.training.get("save_strategy", "steps") != "no"
         return Cause("disk full", likely, [elsewhere, *([fewer] if saves else [])])
     data = _key_of(run, named)
@@ -121,9 +121,8 @@ def _key_of(run: Run, file: str) -> str | None:
     """The key whose value names this file, or its folder."""
     for key in ("dataset.path", "dataset.held_out", "model.name", "model.chat_template"):
         value = OmegaConf.select(run.cfg, key, throw_on_missing=False)
-        if isinstance(value, str) and Path(file).absolute().is_relative_to(
-            Path(value).expanduser().absolute()
-        ):
+        place = Path(value).expanduser().absolute() if isinstance(value, str) else None
+        if place and Path(file).absolute().is_relative_to(place):
             return key
     return None
 
@@ -142,9 +141,7 @@ def _diverged(error: BaseException, run: Run, moment: Moment | None) -> Cause | 
     if OmegaConf.select(run.cfg, "model.dtype") == "float16":
         fixes.append(("model.dtype=bfloat16", "float16 overflows above 65,504"))
     likely = (
-        "the gradient grew for some steps: the learning rate is too high"
-        if grew
-        else "these rows, or the rate"
+        "the gradient grew for some steps: the learning rate is too high" if grew else "its rows, or the rate"
     )
     kept = sorted((run.folder / "checkpoints").glob("checkpoint-*"), key=lambda path: path.stat().st_mtime)
     last = f"The last checkpoint before it is {kept[-1]}" if kept else "There is no checkpoint before it"

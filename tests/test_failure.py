@@ -57,7 +57,7 @@ def test_a_disk_that_is_full_for_one_file_leaves_failure_json(tmp_path: Path) ->
     assert (found["status"], found["error"], found["step"]) == ("failed", "OSError", 3)
     assert found["cause"]["kind"] == "disk full"
     assert "metrics.jsonl could not be written: No space left on device" in found["cause"]["likely"]
-    assert [fix for fix, _ in found["cause"]["fixes"]] == ["runs_dir=FOLDER", "training.save_total_limit=1"]
+    assert [fix for fix, _ in found["cause"]["fixes"]] == ["runs_dir=FOLDER", "+training.save_total_limit=1"]
     assert done.err.endswith(f"The traceback is in {done.folder.relative_to(tmp_path)}/train.log\n")
 
 
