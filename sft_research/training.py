@@ -131,9 +131,11 @@ def build_trainer(run: Run, model: Any, data: Data, output: str) -> Trainer:
 def _arguments(cfg: DictConfig, dtype: torch.dtype, output: str) -> Any:
     """trl.SFTConfig from the training group and from what other groups decide."""
     optimizer = cfg.optimizer
-    fields = [str(key) for key in cfg.training if key not in TRAINING_OWN]
+    fields = OmegaConf.masked_copy(
+        cfg.training, [str(key) for key in cfg.training if key not in TRAINING_OWN]
+    )
     return build(
-        OmegaConf.masked_copy(cfg.training, fields),
+        fields,
         output_dir=output,
         # Where transformers regroups parameters it takes this weight decay, and drops the optimizer's.
         learning_rate=optimizer.get("lr", 0.0),
