@@ -27,12 +27,14 @@ FOUR_BITS = 0.516  # bytes a weight in NF4, its doubly quantised scales with it 
 @dataclass(frozen=True)
 class Step:
     """Bytes, but for `trained`: numbers. What the forward pass leaves for the backward one grows with the layers;
-    the workspace is what the widest moment of the backward pass takes beside it."""
+    the workspace is what the widest moment of the backward pass takes beside it, and `freed` is all that the
+    forward pass allocates and gives back."""
 
     weights: float
     trained: float
     forward: float
     workspace: float
+    freed: float
 
     def deeper(self, two: Step, layers: int) -> Step:
         """This of one layer and `two` of two: a model of `layers`."""
@@ -42,6 +44,7 @@ class Step:
             one.trained + more * (two.trained - one.trained),
             one.forward + more * (two.forward - one.forward),
             two.workspace,
+            one.freed + more * (two.freed - one.freed),
         )
 
 
@@ -100,11 +103,11 @@ def _measure(
     with mode, _alive() as alive:
         ids = torch.zeros((rows, tokens), dtype=torch.long, device=device)
         hidden = base.base_model(input_ids=ids, use_cache=False).last_hidden_state
-        forward = alive.now
+        forward, freed = alive.now, alive.made - alive.now
         hidden.sum().backward()
     gradients = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     # Of a model that is trained whole the gradients come while the activations go.
-    return Step(weights, trained, forward, max(0, alive.peak - max(forward, gradients)))
+    return Step(weights, trained, forward, max(0, alive.peak - max(forward, gradients)), freed)
 
 
 def _make_fake(model: Any, mode: FakeTensorMode, device: torch.device) -> None:
@@ -128,7 +131,7 @@ class _Alive(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = self.peak = 0
+        self.now = self.peak = self.made = 0
         self.known: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -145,6 +148,7 @@ class _Alive(TorchDispatchMode):
         key, size = storage._cdata, storage.nbytes()
         self.known.add(key)
         self.now += size
+        self.made += size
         self.peak = max(self.peak, self.now)
         weakref.finalize(storage, self._freed, key, size)
 

@@ -16,6 +16,9 @@ GIB = 2**30
 CUDA_CONTEXT = 0.6  # GiB that a process on a GPU takes before its first tensor
 CHUNK = 256  # tokens of TRL's chunked loss; their logits, log-probabilities, entropies and gradient are alive at once
 COPIES = 4
+# Of all that a forward pass allocates and gives back: the share that glibc cannot use again, since what is kept lies
+# between. It was found with benchmarks/memory.py; a GPU's allocator has blocks of its own for large tensors.
+HOLES = 0.25
 # Bytes of state a weight that is trained, by the class of the optimizer.
 STATE = {
     "AdamW8bit": 2,
@@ -40,13 +43,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Memory:
-    """GiB. Of the last two only the larger one is held: a run evaluates between its steps."""
+    """GiB. Of training (activations, logits) and evaluation only the larger one is held: a run evaluates between its steps."""
 
     process: float  # Python and its libraries; on a GPU its context
     weights: float
     adapters: float
     gradients: float
     optimizer: float
+    holes: float  # freed memory that the allocator cannot give again
     activations: float
     logits: float
     evaluation: float
@@ -89,6 +93,7 @@ def estimate(cfg: DictConfig, batch: Batch) -> Memory:
         adapters=trained / GIB if lora else 0.0,
         gradients=held / GIB,
         optimizer=step.trained * _state(cfg.optimizer) / GIB,
+        holes=0.0 if torch.cuda.is_available() else HOLES * step.freed / GIB,
         activations=forward / GIB,
         logits=chunked * vocabulary * 4 * COPIES / GIB,
         evaluation=2 * rows * batch.tokens * vocabulary * 4 / GIB if evaluated else 0.0,

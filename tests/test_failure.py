@@ -56,7 +56,7 @@ def test_a_disk_that_is_full_for_one_file_leaves_failure_json(tmp_path: Path) ->
     found = failure(done)
     assert (found["status"], found["error"], found["step"]) == ("failed", "OSError", 3)
     assert found["cause"]["kind"] == "disk full"
-    assert "metrics.jsonl could not be written: No space left on device" in found["cause"]["likely"]
+    assert "could not be written: No space left on device. " in found["cause"]["likely"]
     assert [fix for fix, _ in found["cause"]["fixes"]] == ["runs_dir=FOLDER", "+training.save_total_limit=1"]
     assert done.err.endswith(f"The traceback is in {done.folder.relative_to(tmp_path)}/train.log\n")
 
@@ -131,9 +131,12 @@ def test_rows_that_vanish_after_the_check_are_said(tmp_path: Path) -> None:
     data = ["dataset=file", "dataset.path=rows.jsonl", "dataset.held_out=0", "training.eval_strategy=no"]
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     done = train([*own, *data, "dataset_format=instruction"], tmp_path, PYTHONPATH=path)
-    assert done.status == 1, done.err
-    assert "rows.jsonl is not there any more: it was, when the run was checked\n" in done.err
-    assert "  try       dataset.path=PATH  where it is now\n" in done.err
+    assert done.status == 2, done.out + done.err
+    assert (
+        done.err
+        == "dataset.path=rows.jsonl names no file, and no folder of save_to_disk. Fix: dataset.path=FILE\n"
+    )
+    assert (done.folder / "failure.json").is_file()
 
 
 # Told apart ----------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ def test_gradients_wait_for_the_next_batch_where_batches_are_accumulated() -> No
 
 
 def test_training_or_evaluation_is_at_the_peak_and_not_both() -> None:
-    parts = Memory(1.0, 2.0, 0.5, 0.5, 1.0, activations=3.0, logits=1.0, evaluation=2.0)
+    parts = Memory(1.0, 2.0, 0.5, 0.25, 1.0, 0.25, activations=3.0, logits=1.0, evaluation=2.0)
     assert parts.total == 9.0
     assert replace(parts, evaluation=6.0).total == 11.0
 
