@@ -43,7 +43,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Memory:
-    """GiB. Of training (activations, logits) and evaluation only the larger one is held: a run evaluates between its steps."""
+    """GiB. A run evaluates between its steps: of activations with logits, and evaluation, the larger is held."""
 
     process: float  # Python and its libraries; on a GPU its context
     weights: float

@@ -36,7 +36,8 @@ def test_the_steps_tokens_and_parts_are_printed_and_nothing_is_written(
         line.split()[0]: float(line.split()[1]) for line in said if " GiB" in line and "largest" not in line
     }
     assert list(parts) == [
-        "process", "weights", "adapters", "gradients", "optimizer", "holes", "activations", "logits", "evaluation", "peak",
+        "process", "weights", "adapters", "gradients", "optimizer",
+        "holes", "activations", "logits", "evaluation", "peak",
     ]  # fmt: skip
     assert not (tmp_path / "runs").exists()
 
