@@ -6,8 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoConfig
 
 from sft_research.config import compose
+from sft_research.footprint import measure
+from sft_research.lora import FullFineTuning
 from sft_research.memory import GIB, Batch, Memory, estimate, roughly
 from tests.test_footprint import NUMBERS, TRAINED
 
@@ -34,10 +38,16 @@ def test_what_is_held_follows_from_the_numbers_of_weights(
     assert found.logits == pytest.approx(64 * 259 * 4 * 4 / GIB)  # fewer tokens than a chunk
 
 
-def test_gradients_wait_for_the_next_batch_where_batches_are_accumulated() -> None:
-    cfg = compose([*OWN, "lora=none"]).cfg
+def test_gradients_wait_for_the_next_batch_where_batches_are_accumulated(tiny_folder: Path) -> None:
+    """Else they come while the activations, which are fewer here, go."""
+    cfg, config = (
+        compose([*OWN, "lora=none", "dataset.held_out=0"]).cfg,
+        AutoConfig.from_pretrained(tiny_folder),
+    )
     once, twice = (estimate(cfg, Batch(1, 8, accumulation)) for accumulation in (1, 2))
-    assert twice.total - once.total > 0.5 * 4 * NUMBERS / GIB - abs(once.process - twice.process)
+    forward = measure(config, FullFineTuning(), 1, 8, torch.float32).forward
+    assert forward < 4 * NUMBERS
+    assert (twice.total - twice.process) - (once.total - once.process) == pytest.approx(forward / GIB)
 
 
 def test_training_or_evaluation_is_at_the_peak_and_not_both() -> None:
