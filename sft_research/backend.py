@@ -50,6 +50,7 @@ class Unsloth:
             full_finetuning=full,
             revision=model.revision,
             use_gradient_checkpointing=checkpointing,
+            trust_remote_code=False,
             use_exact_model_name=True,  # else Unsloth swaps in another repository of its own
         )
         _require_4bit(loaded, model)
@@ -93,6 +94,7 @@ class Transformers:
             device_map="cuda" if _on_gpu() else "cpu",
             attn_implementation=self.attn_implementation,
             revision=model.revision,
+            trust_remote_code=False,  # said, or a terminal would be asked
             **_quantization(model),
         )
         _require_4bit(loaded, model)

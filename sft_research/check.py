@@ -18,7 +18,7 @@ from sft_research import hub
 from sft_research.annotation import choices, fits
 from sft_research.config import ConfigError
 from sft_research.contradictions import CONTRADICTIONS
-from sft_research.ranges import ALSO, CHOICES, RANGES, SETTINGS, TRAINING_IS_SET_BY
+from sft_research.ranges import ALSO, CHOICES, RANGES, SETTINGS, TRAINING_IS_SET_BY, TRAINING_OWN
 from sft_research.signature import Parameter, UnknownTarget, names, parameters
 
 Rule = Callable[[DictConfig], Iterator[str]]
@@ -75,6 +75,8 @@ def targets_exist_and_take_their_keys(cfg: DictConfig) -> Iterator[str]:
             near = _near(name, _names(module), prefix=f"{module}.")
             yield f"{path}._target_={target}: {error}.{near} Fix: {path}._target_=PACKAGE.NAME"
             continue
+        if path == "training":
+            known = known and known | {k: Parameter(kind, required=False) for k, kind in TRAINING_OWN.items()}
         if known is not None:
             yield from _bind(path, node, known)
 

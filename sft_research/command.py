@@ -20,6 +20,7 @@ from sft_research import secrets
 from sft_research.config import CONF_DIR, ConfigError, Run, config_dir_of, without_hydra
 from sft_research.explain import explained
 from sft_research.launcher import GridFailed
+from sft_research.trust import require_trusted
 
 if TYPE_CHECKING:
     from sft_research.result import Result
@@ -30,7 +31,13 @@ TAKES_A_VALUE = re.compile(r"--config-(dir|path|name)|-c[dpn]?|--cfg|--package|-
 
 def command(train: Callable[[Run], Result]) -> None:
     """Run `train` on what the command line composes; exit with 0, 1 (failed), 2 (config) or 130 (Ctrl-C)."""
-    run_composed(lambda run: train(run).after.loss)
+    run_composed(lambda run: _plan(run) if run.cfg.plan else train(run).after.loss)
+
+
+def _plan(run: Run) -> None:
+    from sft_research.plan import plan
+
+    plan(run)
 
 
 def run_composed(task: Callable[[Run], Any], show_traceback: bool = False) -> None:
@@ -49,6 +56,7 @@ def run_composed(task: Callable[[Run], Any], show_traceback: bool = False) -> No
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them its way
     sys.argv[1:] = _flags_first(sys.argv[1:])
     with ending(show_traceback):
+        require_trusted(sys.argv[1:])
         main()
     gc.freeze()  # the process ends here: its last collections would only look through all modules
 

@@ -30,7 +30,7 @@ OmegaConf.register_new_resolver(
 )
 
 # They say where a run is, who watches it and whether it is proven first; they do not change its numbers or its name.
-NOT_IDENTITY = ("runs_dir", "rerun", "tracking", "preflight")
+NOT_IDENTITY = ("runs_dir", "rerun", "tracking", "preflight", "plan")
 
 
 class ConfigError(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,7 +32,7 @@ def speaking() -> Iterator[IO[str]]:
 @contextmanager
 def captured(file: Path) -> Iterator[Any]:
     """Everything printed, logged or warned inside goes to `file`, secrets struck out."""
-    with file.open("a", buffering=1) as opened:
+    with _closing(file.open("a", buffering=1)) as opened:
         stream: Any = Redacted(opened)
         handler = logging.StreamHandler(stream)
         handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
@@ -45,6 +45,16 @@ def captured(file: Path) -> Iterator[Any]:
         finally:
             logging.captureWarnings(False)
             root.removeHandler(handler)
+
+
+@contextmanager
+def _closing(file: IO[str]) -> Iterator[IO[str]]:
+    """On a full disk its last line cannot be written: that must not stand in the place of what went wrong."""
+    try:
+        yield file
+    finally:
+        with suppress(OSError):
+            file.close()
 
 
 @contextmanager

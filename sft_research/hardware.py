@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import resource
 import sys
@@ -41,6 +42,44 @@ def peak_memory_gib() -> float:
         return torch.cuda.max_memory_allocated() / 2**30
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def memory_now_gib() -> float:
+    """Resident memory of this process; its largest so far where the system does not say."""
+    file = Path("/proc/self/statm")
+    if not file.exists():
+        return peak_memory_gib()
+    return int(file.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**30
+
+
+def memory_gib() -> float:
+    """What this process may have: the GPU's memory where torch uses one, else the machine's, or less where a
+    control group (a container, a Slurm job) or `ulimit -v` says so."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return torch.cuda.get_device_properties(0).total_memory / 2**30
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_limits_of_groups()]
+    allowed = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return min(limits + ([allowed] if allowed != resource.RLIM_INFINITY else [])) / 2**30
+
+
+def _limits_of_groups() -> list[int]:
+    """Bytes, of the control groups that this process is in, the outer ones too."""
+    own = Path("/proc/self/cgroup")
+    lines = own.read_text().splitlines() if own.exists() else []
+    found = []
+    for number, controllers, path in (line.split(":", 2) for line in lines):
+        if number != "0" and "memory" not in controllers.split(","):
+            continue
+        root = Path("/sys/fs/cgroup") if number == "0" else Path("/sys/fs/cgroup/memory")
+        inner = root / path.lstrip("/")
+        for place in (inner, *inner.parents):
+            if not place.is_relative_to(root):
+                break
+            for name in ("memory.max", "memory.limit_in_bytes"):
+                text = (place / name).read_text().strip() if (place / name).is_file() else "max"
+                found += [int(text)] if text.isdigit() else []
+    return found
 
 
 def _cpuinfo() -> list[str]:

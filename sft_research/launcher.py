@@ -52,6 +52,8 @@ class GridFailed(Exception):
 
 def points_of(job_overrides: Iterable[Sequence[str]], config: DictConfig) -> list[Point]:
     """The grid's points; raises ConfigError where two of them would write one folder."""
+    if config.plan:
+        raise ConfigError("plan=true is of one run, and this is a grid. Fix: plan=false, or leave out -m")
     config_dir = config_dir_of(config.hydra)
     experiment = config.hydra.runtime.choices.get("experiments")
     points = []
@@ -160,6 +162,8 @@ def _cause(point: Point, end: Ended) -> str:
     if end.status == 1 and failure.is_file():
         found = json.loads(failure.read_text())
         return f"{found['error']}: {found['message']}; {failure}"
+    if end.status == -9:
+        return "killed by signal 9, as a system that is out of memory does; plan=true says what it needs"
     lines = end.tail.strip().splitlines()
     return lines[-1] if lines else f"ended with status {end.status}"
 

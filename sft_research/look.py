@@ -60,13 +60,7 @@ def look(run: Run, wanted: int, with_ids: bool, command: str) -> Preview:
     data = trained_on(cfg.on_overlap, prepared.data, model.max_length)
     train, held_out = data.train, data.held_out
     splits = [count("training", train), *([count("held out", held_out)] if held_out.examples else [])]
-    batches = Batches(
-        cfg.training.get("per_device_train_batch_size", 8),  # TRL's own default, as is 1
-        cfg.training.get("gradient_accumulation_steps", 1),
-        model.max_length,
-        cfg.seed,
-        cfg.training.get("pad_to_multiple_of") or 1,
-    )
+    batches = batches_of(cfg)
     return Preview(
         title=f"{run.experiment} / {run.name}",
         source=str(cfg.dataset.get("path") or cfg.dataset._target_.rpartition(".")[2]),
@@ -78,9 +72,20 @@ def look(run: Run, wanted: int, with_ids: bool, command: str) -> Preview:
         overlap=len(overlap(train.examples, held_out.examples, model.max_length)),
         bad=[*train.bad, *held_out.bad],
         batches=batches,
-        packings=packings(*_cut_and_whole(cfg, data), batches),
+        packings=packings(*cut_and_whole(cfg, data), batches),
         packing=_option(cfg.packing),
         with_ids=with_ids,
+    )
+
+
+def batches_of(cfg: DictConfig) -> Batches:
+    """How the run takes its rows."""
+    return Batches(
+        cfg.training.get("per_device_train_batch_size", 8),  # TRL's own default, as is 1
+        cfg.training.get("gradient_accumulation_steps", 1),
+        cfg.model.max_length,
+        cfg.seed,
+        cfg.training.get("pad_to_multiple_of") or 1,
     )
 
 
@@ -108,7 +113,7 @@ def _examples(data: Data, split: Split, wanted: int) -> list[Shown]:
     return made
 
 
-def _cut_and_whole(cfg: DictConfig, data: Data) -> tuple[Tokens, Tokens]:
+def cut_and_whole(cfg: DictConfig, data: Data) -> tuple[Tokens, Tokens]:
     """Training rows cut at max_length and not: some packings cut them, others let them go on in another row."""
     own = tokens_of(data.train.examples)
     keeps = build(cfg.packing).keeps_long_rows

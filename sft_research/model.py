@@ -82,7 +82,9 @@ class Model:
         """The tokenizer, and the ids of tokens that a chat template had to add to it."""
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(self.source, revision=self.revision)
+        tokenizer = AutoTokenizer.from_pretrained(
+            self.source, revision=self.revision, trust_remote_code=False
+        )
         added = self._set_chat_template(tokenizer) if self.chat_template else []
         if tokenizer.pad_token is None:
             # Safe: attention masks and labels are explicit, so an end of turn is never taken for padding.

@@ -59,9 +59,13 @@ SETTINGS: dict[str, str] = {
     "seed": "int",
     "runs_dir": "str",
     "rerun": "bool",
+    "plan": "bool",
     "preflight": "bool | Literal['on', 'off']",
     "on_overlap": "Literal['error', 'drop']",
 }
+
+# Keys of the training group that are our trainer's, and no fields of trl.SFTConfig.
+TRAINING_OWN: dict[str, str] = {"on_oom": "Literal['error', 'halve']"}
 
 # Fields of trl.SFTConfig that another part of the config decides: field -> what to set instead.
 TRAINING_IS_SET_BY: dict[str, str] = {

@@ -7,20 +7,21 @@ runs/<experiment>/<overrides>/
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
-import time
+import shutil
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from sft_research import result, secrets
+from sft_research import failure, result, secrets
 from sft_research.answers import Answer
 from sft_research.config import ConfigError, Run
 from sft_research.console import captured
@@ -60,7 +61,7 @@ class Folder:
 
         A failure leaves failure.json and is raised again.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._require_writable()
         with self._lock():
             self._set_aside()
             self.path.mkdir()
@@ -69,10 +70,20 @@ class Folder:
                 try:
                     yield
                 except BaseException as error:
-                    traceback.print_exception(error, file=stream)
-                    error.add_note(f"The traceback is in {self / 'train.log'}")
-                    self._failed(error)
+                    self._failed(error, stream)
                     raise
+
+    def _require_writable(self) -> None:
+        """Raise ConfigError where no folder can be made."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.path.parent, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self.path.parent))
+        except OSError as error:
+            raise ConfigError(
+                f"The run's folder {self.path} cannot be made: {error.strerror}: {error.filename}. "
+                "Fix: runs_dir=FOLDER, where you may write"
+            ) from error
 
     def write_json(self, name: str, value: Any) -> None:
         """Whole or not at all: written beside, then renamed."""
@@ -122,19 +133,19 @@ class Folder:
         self.write_json("result.json", asdict(made))
         return made
 
-    def _failed(self, error: BaseException) -> None:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        stopped = isinstance(error, (KeyboardInterrupt, SystemExit))
-        self.write_json(
-            "failure.json",
-            {
-                "status": "interrupted" if stopped else "failed",
-                "error": type(error).__name__,
-                "message": str(error),
-                "where": f"{last.filename}:{last.lineno} in {last.name}",
-                "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            },
-        )
+    def _failed(self, error: BaseException, log: IO[str]) -> None:
+        """The cause in failure.json and for the screen, also where the disk is full."""
+        for left in self.path.glob(".*.tmp"):  # half written: what is to be said may need the room
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+        found = failure.describe(error, self.run)
+        if said := failure.screen(found):
+            error.add_note(said)
+        try:
+            traceback.print_exception(error, file=log)
+            self.write_json("failure.json", found)
+            error.add_note(f"The traceback is in {self / 'train.log'}")
+        except OSError as unwritten:
+            error.add_note(f"Neither failure.json nor a traceback could be written: {unwritten}")
 
     @contextmanager
     def _lock(self) -> Iterator[None]:

@@ -16,8 +16,12 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from sft_research import secrets
+from sft_research.surviving import Surviving
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("sft_research")
+
+
+UPLOAD_S = 300  # a run ends after this long without W&B's server; what is left is on disk, for `wandb sync`
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ class Tracker(Protocol):
 
 @contextmanager
 def recording(tracker: Tracker, about: About) -> Iterator[Tracker]:
-    """Start the tracker, and finish it with status 0, or 1 where the body fails."""
+    """Start the tracker, and finish it with status 0, or 1 where the body fails; one that is down ends no run."""
+    tracker = Surviving(tracker)
     tracker.start(about)
     exit_code = 1
     try:
@@ -64,7 +69,19 @@ class Wandb:
     def start(self, about: About) -> None:
         import wandb
 
-        self._run = wandb.init(
+        try:
+            self._run = self._init(about, wandb_mode(self.mode))
+        except wandb.errors.CommError as error:
+            log.warning("W&B cannot be reached (%s): it records offline", str(error).partition("\n")[0])
+            self._run = self._init(about, "offline")
+        self._run.define_metric("loss_tokens", hidden=True)
+        for part in ("train/*", "eval/*", "lora/*"):
+            self._run.define_metric(part, step_metric="loss_tokens")
+
+    def _init(self, about: About, mode: Any) -> Any:
+        import wandb
+
+        return wandb.init(
             project=self.project,
             entity=self.entity,
             name=about.name[:128],
@@ -73,16 +90,18 @@ class Wandb:
             tags=[secrets.redact(tag)[:64] for tag in self.tags],
             config=about.config,
             dir=about.folder,
-            mode=wandb_mode(self.mode),
+            mode=mode,
             reinit="create_new",
             # The run has its own log and its own record of the machine, both free of secrets.
             settings=wandb.Settings(
-                silent=True, console="off", x_disable_meta=True, disable_git=True, save_code=False
+                silent=True,
+                console="off",
+                x_disable_meta=True,
+                disable_git=True,
+                save_code=False,
+                finish_timeout=UPLOAD_S,
             ),
         )
-        self._run.define_metric("loss_tokens", hidden=True)
-        for part in ("train/*", "eval/*", "lora/*"):
-            self._run.define_metric(part, step_metric="loss_tokens")
 
     def log(self, values: dict[str, float], step: int) -> None:
         self._run.log(values, step=step)

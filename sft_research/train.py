@@ -17,7 +17,7 @@ from typing import IO
 from sft_research import environment, secrets
 from sft_research.check import check
 from sft_research.command import command
-from sft_research.config import Run, build
+from sft_research.config import ConfigError, Run, build
 from sft_research.console import library_bars_off, speaking
 from sft_research.evaluate import Judge
 from sft_research.lora import Lora
@@ -35,6 +35,8 @@ def train(run: Run) -> Result:
     Raises ConfigError, before anything heavy is imported, for what cannot work.
     """
     check(run.cfg)
+    if run.cfg.plan:
+        raise ConfigError("plan=true prints and trains nothing, so there is no result. Fix: plan=false")
     folder = Folder(run)
     with speaking() as console:
         result = folder.finished()
@@ -59,6 +61,7 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
 
         from sft_research.metrics import Metrics
         from sft_research.overlap import trained_on
+        from sft_research.plan import require_room
         from sft_research.preflight import Preflight
         from sft_research.prepare import prepare
         from sft_research.training import build_trainer
@@ -70,6 +73,7 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
     folder.list_bad_rows([*prepared.data.train.bad, *prepared.data.held_out.bad])
     data = trained_on(cfg.on_overlap, prepared.data, model.max_length)
     preflight = Preflight(run, data, adapter)
+    require_room(cfg, data)
     folder.write_json("environment.json", environment.describe(prepared.fingerprint))
     with library_bars_off():
         weights = backend.load(model, adapter, added_tokens, len(tokenizer), cfg.seed)

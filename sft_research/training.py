@@ -6,6 +6,7 @@ Imported only after `backend.activate()`: with Unsloth, `trl` holds Unsloth's tr
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,26 +14,34 @@ import torch
 import transformers
 from datasets import Dataset
 from datasets.table import InMemoryTable
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from trl import SFTTrainer
 
 from sft_research.attention import attend_apart
 from sft_research.cache import Examples
 from sft_research.config import ConfigError, Run, build
+from sft_research.divergence import Divergence
+from sft_research.failure import locate
 from sft_research.isolation import require_isolation
 from sft_research.loss import held_out_loss
+from sft_research.on_oom import InParts
 from sft_research.packing import Packing
+from sft_research.ranges import TRAINING_OWN
 from sft_research.seen import Seen
 from sft_research.tokens import IGNORED, Data, Example
 
 
 class Trainer(SFTTrainer):
-    """SFTTrainer that counts real and loss tokens, and evaluates with `held_out_loss`."""
+    """SFTTrainer that counts real and loss tokens, evaluates with `held_out_loss`, and may halve its batches."""
 
-    def __init__(self, *, held_out: Sequence[Example], eval_batch_size: int, **rest: Any) -> None:
+    def __init__(
+        self, *, held_out: Sequence[Example], eval_batch_size: int, on_oom: str = "error", **rest: Any
+    ) -> None:
         super().__init__(**rest)
         self.held_out = held_out
         self.eval_batch_size = eval_batch_size
+        self.in_parts = InParts(self, halve=on_oom == "halve")
+        self.norms: deque[Any] = deque(maxlen=6)  # of the gradient, in the latest steps
         # Counted on the device: no step waits for a number.
         self.tokens = torch.zeros((), dtype=torch.long, device=self.args.device)
         self.loss_tokens = torch.zeros((), dtype=torch.long, device=self.args.device)
@@ -42,16 +51,27 @@ class Trainer(SFTTrainer):
         self.examples = torch.zeros((), dtype=torch.long, device=self.args.device)  # a cut one for each piece
         self.places = 0  # tokens and padding
 
-    def training_step(self, model: Any, inputs: dict[str, Any], *rest: Any, **named: Any) -> Any:
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
         real = inputs["attention_mask"].sum() if "attention_mask" in inputs else inputs["input_ids"].numel()
         self.tokens += real
         self.places += inputs["input_ids"].numel()
         flat = self.padding_free
         self.examples += (inputs["position_ids"] == 0).sum() if flat else len(inputs["input_ids"])
         self.loss_tokens += (inputs["labels"][..., 1:] != IGNORED).sum()
-        loss = super().training_step(model, inputs, *rest, **named)
+        if self.state.global_step != self._loss_step:
+            self.in_parts.batches = []
+        loss = self.in_parts(super().training_step, model, inputs, num_items_in_batch)
         self._keep(loss)
         return loss
+
+    def _get_grad_norm(self, *given: Any, **named: Any) -> Any:
+        norm = super()._get_grad_norm(*given, **named)
+        self.norms.append(norm)
+        return norm
+
+    def train(self, *given: Any, **named: Any) -> Any:
+        with locate(lambda: (self.state.global_step + 1, self.in_parts.batches[-1:])):
+            return super().train(*given, **named)
 
     def _keep(self, loss: torch.Tensor) -> None:
         """The loss of a step is the sum over its batches, each divided by the step's tokens already."""
@@ -93,6 +113,7 @@ def build_trainer(run: Run, model: Any, data: Data, output: str) -> Trainer:
         optimizer_cls_and_kwargs=(optimizer.func, optimizer.keywords),
         held_out=held_out,
         eval_batch_size=cfg.evaluation.batch_size,
+        on_oom=cfg.training.get("on_oom", "error"),
     )
     if model.dtype == torch.float32 and model.device.type == "cpu":
         # TRL casts the adapters of a 4-bit model to bfloat16, which a CPU emulates: undone.
@@ -100,6 +121,7 @@ def build_trainer(run: Run, model: Any, data: Data, output: str) -> Trainer:
             parameter.data = full_precision.get(name, parameter.data)
     _require_unchanged(cfg, trainer, packing)
     trainer.add_callback(Seen(trainer))
+    trainer.add_callback(Divergence(trainer, data.train.examples))
     # The run has a bar of its own, in a terminal and in a notebook.
     for callback in (transformers.ProgressCallback, transformers.PrinterCallback):
         trainer.remove_callback(callback)
@@ -109,8 +131,11 @@ def build_trainer(run: Run, model: Any, data: Data, output: str) -> Trainer:
 def _arguments(cfg: DictConfig, dtype: torch.dtype, output: str) -> Any:
     """trl.SFTConfig from the training group and from what other groups decide."""
     optimizer = cfg.optimizer
+    fields = OmegaConf.masked_copy(
+        cfg.training, [str(key) for key in cfg.training if key not in TRAINING_OWN]
+    )
     return build(
-        cfg.training,
+        fields,
         output_dir=output,
         # Where transformers regroups parameters it takes this weight decay, and drops the optimizer's.
         learning_rate=optimizer.get("lr", 0.0),
@@ -147,7 +172,7 @@ def _not_of_flash_attention(said: logging.LogRecord) -> bool:
 def _require_unchanged(cfg: DictConfig, trainer: Trainer, packing: Packing) -> None:
     """A library that turns a setting off in words alone has changed the experiment; so has a packed row
     that reads its neighbour."""
-    wanted = {k: v for k, v in cfg.training.items() if not str(k).startswith("_")}
+    wanted = {k: v for k, v in cfg.training.items() if not str(k).startswith("_") and k not in TRAINING_OWN}
     wanted["learning_rate"] = cfg.optimizer.get("lr", 0.0)
     collates = getattr(trainer.data_collator, "padding_free", None)
     if (trainer.args.packing, collates) != (False, packing.flattens):

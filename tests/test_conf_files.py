@@ -17,6 +17,7 @@ from sft_research import config
 from sft_research.check import STRUCTURE, VALUES, check, missing_values
 from sft_research.config import CONF_DIR, ROOT, compose, without_hydra
 from sft_research.hub import MADE_HERE
+from sft_research.ranges import TRAINING_OWN
 from sft_research.signature import parameters
 
 FILES = [
@@ -111,7 +112,8 @@ def signature_of(target: str) -> inspect.Signature:
 
 
 def assert_keys_are_parameters(node: dict[str, Any]) -> None:
-    keys = [key for key in node if not key.startswith("_")]
+    own = TRAINING_OWN if node["_target_"] == "trl.SFTConfig" else {}
+    keys = [key for key in node if not key.startswith("_") and key not in own]
     signature_of(node["_target_"]).bind_partial(**dict.fromkeys(keys))  # TypeError names the unknown key
 
 
@@ -182,6 +184,11 @@ def test_the_option_passes_the_rules_of_structure_and_values(option: str) -> Non
     cfg = without_hydra(composed(option))
     rules = [rule for rule in (*STRUCTURE, *VALUES) if rule is not missing_values]
     assert [message for rule in rules for message in rule(cfg)] == []
+
+
+def test_what_is_ours_in_the_training_group_is_no_field_of_trl() -> None:
+    """A field of that name in a later TRL would be taken from it."""
+    assert set(TRAINING_OWN) & set(parameters("trl.SFTConfig") or ()) == set()
 
 
 def test_only_the_paths_of_own_data_are_left_to_be_filled_in() -> None:

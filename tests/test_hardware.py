@@ -85,3 +85,28 @@ def test_peak_memory_is_the_gpus_where_torch_uses_one(monkeypatch: pytest.Monkey
     cuda = SimpleNamespace(is_available=lambda: True, max_memory_allocated=lambda: 5 * 2**30)
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))  # type: ignore[arg-type]
     assert hardware.peak_memory_gib() == 5.0
+
+
+@pytest.mark.parametrize(
+    ("lines", "files", "gib"),
+    [
+        ("0::/job/step\n", {"sys/fs/cgroup/job/memory.max": "134217728"}, 0.125),  # of an outer group
+        ("0::/job\n", {"sys/fs/cgroup/job/memory.max": "67108864"}, 0.0625),
+        ("5:memory:/job\n", {"sys/fs/cgroup/memory/job/memory.limit_in_bytes": "134217728"}, 0.125),
+        ("5:cpu,cpuacct:/job\n0::/\n", {"sys/fs/cgroup/memory/job/memory.limit_in_bytes": "1"}, None),
+        ("0::/job\n", {"sys/fs/cgroup/job/memory.max": "max"}, None),
+        ("", {}, None),
+    ],
+)
+def test_a_job_has_the_memory_of_its_control_group(
+    lines: str, files: dict[str, str], gib: float | None, machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "modules", {})  # torch would be asked for its GPU
+    for name, text in {"proc/self/cgroup": lines, **files}.items():
+        (machine / name).parent.mkdir(parents=True, exist_ok=True)
+        (machine / name).write_text(text)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    monkeypatch.setattr(hardware.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**20}.get)
+    assert hardware.memory_gib() == (gib or 4.0)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (2**25, resource.RLIM_INFINITY))
+    assert hardware.memory_gib() == 2**25 / 2**30

@@ -126,6 +126,11 @@ def test_the_cause_of_a_failed_run_is_what_it_wrote_itself(tmp_path: Path) -> No
     ]
 
 
+def test_a_run_that_the_system_killed_is_said_to_be(tmp_path: Path) -> None:
+    with pytest.raises(GridFailed, match=r"r=8: killed by signal 9, as a system that is out of memory does"):
+        launch_local([point(tmp_path / "a", "import os; os.kill(os.getpid(), 9)", "r=8")], n=1)
+
+
 def test_a_run_that_ends_well_without_a_result_is_a_failure(tmp_path: Path) -> None:
     with pytest.raises(GridFailed, match=r"r=8: ended without a result"):
         launch_local([point(tmp_path / "a", "print('')", "r=8")], n=1)

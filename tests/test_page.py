@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sft_research.page import page
+from sft_research.readers import Broken
 from sft_research.visible import Piece
 from tests.previews import TRAINING, toy
 
@@ -78,6 +79,28 @@ def test_a_row_of_markup_is_text():
     read = Read(page(toy(examples=[example])))
     assert [e["text"] for e in read.of("i") if "title" in e] == ["</i><script>&lt;"]
     assert read.of("script") == []
+
+
+@pytest.mark.parametrize(
+    "evil",
+    [
+        "</style><style>*{display:none}</style>",
+        "</i></div></body><script>alert(1)</script>",
+        "\" onmouseover=alert(1) x='",
+        "<img src=x onerror=alert(1)>\n",
+        "&lt;script&gt;<!-- ]]>",
+    ],
+)
+def test_rows_and_their_faults_can_hold_anything(evil):
+    shown = replace(toy().examples[0], pieces=[Piece(evil, (5,), 0, trained=True, special=False)])
+    harmless = replace(shown, pieces=[Piece("x", (5,), 0, trained=True, special=False)])
+    bad = [Broken(f"rows.jsonl:1 {evil}", evil)]
+    read = Read(page(toy(examples=[shown], bad=bad, splits=[replace(TRAINING, name=evil)])))
+    plain = Read(page(toy(examples=[harmless], bad=bad, splits=[TRAINING])))
+    # The same elements with the same attributes as of a harmless row: no text of a row became one.
+    assert [(e["tag"], sorted(e)) for e in read.elements] == [(e["tag"], sorted(e)) for e in plain.elements]
+    (token,) = [e for e in read.of("i") if "title" in e]
+    assert token["text"].replace("↵", "") == evil.rstrip("\n").replace("\n", "")
 
 
 def test_the_page_fetches_nothing_and_knows_the_dark():

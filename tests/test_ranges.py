@@ -166,12 +166,12 @@ def test_no_option_sets_what_another_part_decides() -> None:
 
 
 def test_all_that_the_trainer_sets_itself_is_refused_in_the_training_group() -> None:
-    """Each keyword of `build(cfg.training, ...)` and each `args.x = ...`: what was typed there would be lost."""
+    """Each keyword of `build(fields, ...)` and each `args.x = ...`: what was typed there would be lost."""
     tree = [n for module in (training, packing) for n in ast.walk(ast.parse(inspect.getsource(module)))]
     keywords = {
         keyword.arg
         for node in tree
-        if isinstance(node, ast.Call) and list(map(ast.unparse, node.args)) == ["cfg.training"]
+        if isinstance(node, ast.Call) and list(map(ast.unparse, node.args)) == ["fields"]
         for keyword in node.keywords
     }
     assigned = {

@@ -1,0 +1,125 @@
+"""plan=true: what a run would take, printed before any weights are loaded; and the refusal of one that cannot fit.
+
+python -m sft_research.train model=smollm2 plan=true
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from sft_research import hardware
+from sft_research.check import check
+from sft_research.config import ConfigError, Run, build
+from sft_research.console import captured, speaking
+from sft_research.memory import Batch, Memory, batch_size, estimate, roughly
+from sft_research.savings import fitting
+from sft_research.tokens import Data
+
+log = logging.getLogger("sft_research")
+TOO_LARGE = 1.25  # times the memory that there is: beyond what the estimate may err by
+NEAR = 0.5  # below this share of it, by a rough bound, no estimate is made: it takes seconds
+FILLED = ("bfd", "bfd_split", "wrapped")  # packings whose rows are model.max_length tokens
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would take; `gib`: the memory that there is."""
+
+    steps: int
+    tokens: int
+    loss_tokens: int
+    batch: Batch
+    memory: Memory
+    gib: float
+
+
+def plan(run: Run) -> None:
+    """Check and tokenize as training does, and print what would be trained and held."""
+    check(run.cfg)
+    with speaking() as console:
+        with captured(Path(os.devnull)):
+            made = _plan(run)
+        console.write(screen(run, made))
+        console.flush()
+
+
+def screen(run: Run, made: Plan) -> str:
+    batch = f"{made.batch.rows} x {made.batch.tokens} tokens, {made.batch.accumulation} a step"
+    lines = [
+        "",
+        f"  {run.experiment} / {run.name}",
+        "",
+        f"  {made.steps:,} steps, {made.tokens:,} tokens, {made.loss_tokens:,} of them with loss",
+        f"  largest batch {batch}",
+        "",
+        *(f"  {name:<12}{gib:>8.2f} GiB" for name, gib in made.memory.parts.items()),
+        f"  {'peak':<12}{made.memory.total:>8.2f} GiB, of {made.gib:.1f} that there are",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def require_room(cfg: DictConfig, data: Data) -> None:
+    """Raise ConfigError, with the overrides that would make it fit, for a run that clearly cannot."""
+    from sft_research.counts import tokens_of
+
+    gib = hardware.memory_gib()
+    size, accumulation = batch_size(cfg)
+    longest = int(tokens_of(data.train.examples).lengths.max())
+    tokens = cfg.model.max_length if cfg.packing.get("strategy") in FILLED else longest
+    batch = Batch(min(size, len(data.train.examples)), tokens, accumulation)
+    try:
+        if roughly(cfg, batch) < NEAR * gib:
+            return
+        memory = estimate(cfg, batch)
+    except Exception as error:  # an architecture that transformers, or the estimate, does not know
+        log.info("The memory is not estimated: %s: %s", type(error).__name__, str(error).partition("\n")[0])
+        return
+    if memory.total > TOO_LARGE * gib:
+        parts = ", ".join(f"{name} {part:.1f}" for name, part in memory.parts.items() if part >= 0.05)
+        fix = fitting(cfg, batch, gib) or "another model, or another machine"
+        raise ConfigError(
+            f"The run needs about {memory.total:.1f} GiB ({parts}) for batches of {batch.rows} x {batch.tokens} "
+            f"tokens, and there are {gib:.1f} GiB. Fix: {fix}"
+        )
+
+
+def _plan(run: Run) -> Plan:
+    build(run.cfg.backend).activate()
+    # What training imports is part of what its process holds.
+    from sft_research import metrics, preflight, training  # noqa: F401
+    from sft_research.look import batches_of, cut_and_whole
+    from sft_research.overlap import trained_on
+    from sft_research.padding import packings
+    from sft_research.prepare import prepare
+
+    cfg = run.cfg
+    model = build(cfg.model)
+    model.require_positions()
+    prepared = prepare(cfg, *model.tokenizer())
+    data = trained_on(cfg.on_overlap, prepared.data, model.max_length)
+    option = cfg.packing.get("strategy") or "none"
+    packed = next(p for p in packings(*cut_and_whole(cfg, data), batches_of(cfg)) if p.option == option)
+    size, accumulation = batch_size(cfg)
+    size = min(size, packed.rows)
+    steps = math.ceil(packed.steps * cfg.training.get("num_train_epochs", 3))
+    if cfg.training.get("max_steps", -1) > 0:
+        steps = cfg.training.max_steps
+    passes = steps / packed.steps
+    loss_tokens = sum(example.loss_tokens for example in data.train.examples)
+    batch = Batch(size, -(-packed.largest // size), accumulation)
+    memory = estimate(cfg, batch)
+    return Plan(
+        steps,
+        round(packed.tokens * passes),
+        round(loss_tokens * passes),
+        batch,
+        memory,
+        hardware.memory_gib(),
+    )

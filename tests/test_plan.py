@@ -1,0 +1,67 @@
+"""plan=true prints what a run takes and loads no weights; a run that cannot fit is refused before it does."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sft_research import run
+from sft_research.config import ConfigError
+from tests.runs import TINY, started
+
+
+def without_weights(tiny_folder: Path, place: Path, **changes: int) -> list[str]:
+    """A model's folder with a config and a tokenizer, and nothing that could be loaded."""
+    shutil.copytree(tiny_folder, place / "model", ignore=shutil.ignore_patterns("*.safetensors"))
+    config = json.loads((place / "model" / "config.json").read_text())
+    (place / "model" / "config.json").write_text(json.dumps(config | changes))
+    return [*TINY, f"model.name={place / 'model'}", "backend=transformers", "tracking=none"]
+
+
+def test_the_steps_tokens_and_parts_are_printed_and_nothing_is_written(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    done = started(
+        [*without_weights(tiny_folder, tmp_path), "plan=true", "training.num_train_epochs=2"], tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()
+    steps = next(line for line in said if "steps" in line)
+    assert steps.startswith("  12 steps, ")  # 48 rows, 8 a step, twice
+    assert next(line for line in said if "largest batch" in line).startswith("  largest batch 8 x ")
+    parts = {
+        line.split()[0]: float(line.split()[1]) for line in said if " GiB" in line and "largest" not in line
+    }
+    assert list(parts) == [
+        "process", "weights", "adapters", "gradients", "optimizer",
+        "holes", "activations", "logits", "evaluation", "peak",
+    ]  # fmt: skip
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_that_cannot_fit_is_refused_before_weights_are_loaded(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    """100,000 layers of 37 thousand weights, with their activations: far more than any machine of tests has."""
+    huge = without_weights(
+        tiny_folder, tmp_path, num_hidden_layers=1_000_000, hidden_size=512, intermediate_size=4096
+    )
+    done = started(huge, tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("The run needs about ")
+    assert " tokens, and there are " in done.stderr
+    assert done.stderr.endswith(" GiB. Fix: another model, or another machine\n")
+
+
+def test_a_plan_is_no_run_from_python_and_no_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"plan=true prints and trains nothing.* Fix: plan=false"):
+        run([*TINY, "plan=true"])
+    done = started(["-m", *TINY, "seed=1,2", "plan=true"], tmp_path)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "plan=true is of one run, and this is a grid. Fix: plan=false, or leave out -m\n",
+    )
