@@ -20,6 +20,7 @@ from sft_research import secrets
 from sft_research.config import CONF_DIR, ConfigError, Run, config_dir_of, without_hydra
 from sft_research.explain import explained
 from sft_research.launcher import GridFailed
+from sft_research.stopping import Stopped
 
 if TYPE_CHECKING:
     from sft_research.result import Result
@@ -29,7 +30,8 @@ TAKES_A_VALUE = re.compile(r"--config-(dir|path|name)|-c[dpn]?|--cfg|--package|-
 
 
 def command(train: Callable[[Run], Result]) -> None:
-    """Run `train` on what the command line composes; exit with 0, 1 (failed), 2 (config) or 130 (Ctrl-C)."""
+    """Run `train` on what the command line composes; exit with 0, 1 (failed), 2 (config), or 128 and the
+    number of the signal that stopped it: 130 (Ctrl-C), 143 (SIGTERM), 138 (SIGUSR1)."""
     run_composed(lambda run: train(run).after.loss)
 
 
@@ -73,6 +75,8 @@ def ending(show_traceback: bool = False) -> Iterator[None]:
         _exit(CONFIG_ERROR, str(error))
     except GridFailed as error:
         _exit(FAILED, str(error))
+    except Stopped as stopped:
+        _exit(stopped.status, str(stopped))
     except KeyboardInterrupt:
         _exit(INTERRUPTED, "Interrupted. The same command starts the run again.")
     except BrokenPipeError:  # `--help | head`

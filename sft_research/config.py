@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class Run:
             _plain(o) for o in self.overrides if re.split(r"[.=/@]", o.lstrip("+~"))[0] not in dropped
         )
         text = secrets.redact(",".join(kept)) or "default"
-        clean = re.sub(r"[^\w.,=+-]+", "_", text)
+        clean = re.sub(r"[^\w.,=+-]+", "_", text, flags=re.ASCII)
         if clean == text and len(text) <= 120:
             return text
         # What was replaced or cut off still tells two runs apart.
@@ -73,9 +73,15 @@ class Run:
 
     @property
     def id(self) -> str:
-        """Hash of what decides the result: the resolved config without paths and trackers."""
-        decides = {k: v for k, v in self.resolved.items() if k not in NOT_IDENTITY}
-        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
+        """Hash of what decides the result: the config, and the data and weights that it names."""
+        return str(self.identity["id"])
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """The id, and what it was made of, as `identity.of` gives them."""
+        from sft_research import identity
+
+        return identity.of(self.resolved, self.folder)
 
     @property
     def preflight(self) -> bool:

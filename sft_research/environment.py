@@ -19,8 +19,8 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def describe(fingerprint: str) -> dict[str, Any]:
-    """Versions, git state, hardware, data fingerprint and command of this process."""
+def describe(fingerprint: str, model_revision: str | None = None) -> dict[str, Any]:
+    """Versions, git state, hardware, data fingerprint, model revision and command of this process."""
     import torch
 
     return {
@@ -34,6 +34,7 @@ def describe(fingerprint: str) -> dict[str, Any]:
         "cpu_threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "dataset_fingerprint": fingerprint,
+        "model_revision": model_revision,
     }
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from sft_research import environment, secrets
+from sft_research import environment, identity, secrets, stopping
 from sft_research.check import check
 from sft_research.command import command
 from sft_research.config import Run, build
@@ -30,13 +30,13 @@ log = logging.getLogger(__name__)
 
 
 def train(run: Run) -> Result:
-    """Check, identify, train and record one run; one that is finished already is only reported.
+    """Check, identify, train and record one run; one that is finished is only reported, one that was stopped goes on.
 
     Raises ConfigError, before anything heavy is imported, for what cannot work.
     """
     check(run.cfg)
     folder = Folder(run)
-    with speaking() as console:
+    with stopping.listening(), speaking() as console:
         result = folder.finished()
         if result:
             report(result, note="This run is finished already; rerun=true starts it over.")
@@ -70,24 +70,28 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
     folder.list_bad_rows([*prepared.data.train.bad, *prepared.data.held_out.bad])
     data = trained_on(cfg.on_overlap, prepared.data)
     preflight = Preflight(run, data, adapter)
-    folder.write_json("environment.json", environment.describe(prepared.fingerprint))
+    folder.describe(environment.describe(prepared.fingerprint, identity.model_revision(run)))
     with library_bars_off():
         weights = backend.load(model, adapter, added_tokens, len(tokenizer), cfg.seed)
 
     constant = {"lora/scale": adapter.scale} if isinstance(adapter, Lora) else {}
-    about = About(run.name, run.experiment, folder.path, secrets.redact(run.resolved | constant))
-    with library_bars_off(), recording(build(cfg.tracking), about) as tracker:
+    settings = secrets.redact(run.resolved | constant)
+    about = About(run.name, run.experiment, folder.path, settings, folder.tracker_id, folder.goes_on)
+    with library_bars_off(), stopping.at_safe_points(), recording(build(cfg.tracking), about) as tracker:
         trainer = build_trainer(run, weights, data, str(folder / "checkpoints"))
         preflight.before(trainer)
         metrics = Metrics(folder / "metrics.jsonl", tracker, trainer, console, constant)
         judge = Judge(weights, data, build(cfg.evaluation), model.think_tags, console)
-        before = judge("before training")
-        metrics.record_scores(before)
-        trainer.train()
-        after = judge("after training", known_loss=metrics.held_out_loss_now())
+        before = folder.scores_before(lambda: judge("before training"))
+        if not folder.checkpoint:
+            metrics.record_scores(before)
+        set_seed(cfg.seed)  # again: a run that goes on has not judged
+        trainer.train(resume_from_checkpoint=folder.checkpoint)
+        with trainer.saving_when_stopped():
+            after = judge("after training", known_loss=metrics.held_out_loss_now())
         metrics.record_scores(after)
         folder.save(weights, tokenizer, before.answers, after.answers)
-        seconds = time.perf_counter() - started
+        seconds = metrics.earlier + time.perf_counter() - started
         return folder.finish(data, metrics, before.scores, after.scores, tracker.where(), seconds)
 
 

@@ -14,7 +14,6 @@ import transformers
 from datasets import Dataset
 from datasets.table import InMemoryTable
 from omegaconf import DictConfig
-from trl import SFTTrainer
 
 from sft_research.attention import attend_apart
 from sft_research.cache import Examples
@@ -22,12 +21,12 @@ from sft_research.config import ConfigError, Run, build
 from sft_research.isolation import require_isolation
 from sft_research.loss import held_out_loss
 from sft_research.packing import Packing
-from sft_research.seen import Seen
+from sft_research.resume import Resumable
 from sft_research.tokens import IGNORED, Data, Example
 
 
-class Trainer(SFTTrainer):
-    """SFTTrainer that counts real and loss tokens, and evaluates with `held_out_loss`."""
+class Trainer(Resumable):
+    """One that counts real and loss tokens, and evaluates with `held_out_loss`."""
 
     def __init__(self, *, held_out: Sequence[Example], eval_batch_size: int, **rest: Any) -> None:
         super().__init__(**rest)
@@ -99,7 +98,6 @@ def build_trainer(run: Run, model: Any, data: Data, output: str) -> Trainer:
         for name, parameter in trainer.model.named_parameters():
             parameter.data = full_precision.get(name, parameter.data)
     _require_unchanged(cfg, trainer, packing)
-    trainer.add_callback(Seen(trainer))
     # The run has a bar of its own, in a terminal and in a notebook.
     for callback in (transformers.ProgressCallback, transformers.PrinterCallback):
         trainer.remove_callback(callback)

@@ -1,0 +1,87 @@
+"""One process writes a run's folder. The lock dies with it, however it dies, and on whatever host.
+
+The kernel's `flock` decides, on this host and over a shared folder that passes it on (NFSv4, Lustre with
+-o flock). Where one does not, the file's text does: host, process and a beat that its holder raises. A file
+that another host has left is watched for as long as a living holder would need to raise it three times.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from typing import IO
+
+from sft_research.config import ConfigError
+
+BEAT_S = 5.0  # between two beats
+LIVES = 4  # beats without a change after which a holder is dead
+
+
+@contextmanager
+def held(file: Path, what: Path) -> Iterator[None]:
+    """Hold `file` while inside; raises ConfigError, naming `what`, where another process holds it."""
+    with file.open("a+") as opened:
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            decided_here = True
+        except BlockingIOError as error:
+            raise ConfigError(_refusal(what, _read(file))) from error
+        except OSError:  # a file system without locks
+            decided_here = False
+        before = _read(file)
+        if before and (before.split()[0] != _host() or not decided_here) and _moves(file, before):
+            raise ConfigError(_refusal(what, before))
+        done = Event()
+        beats = Thread(target=_beat, args=(opened, done), daemon=True, name="lock")
+        beats.start()
+        try:
+            yield
+        finally:
+            done.set()
+            beats.join()
+            opened.truncate(0)
+
+
+def _beat(opened: IO[str], done: Event) -> None:
+    """Write host, process and a number that grows, until `done`."""
+    number = 0
+    while True:
+        text = f"{_host()} {os.getpid()} {number}\n".encode()
+        os.pwrite(opened.fileno(), text, 0)
+        os.ftruncate(opened.fileno(), len(text))
+        number += 1
+        if done.wait(BEAT_S):
+            return
+
+
+def _moves(file: Path, before: str) -> bool:
+    """Whether a living holder raises the beat; no clock of another host is read."""
+    until = time.monotonic() + LIVES * BEAT_S
+    while time.monotonic() < until:
+        time.sleep(BEAT_S / 5)
+        if _read(file) != before:
+            return True
+    return False
+
+
+def _read(file: Path) -> str:
+    """Opened anew each time: a shared folder shows what others wrote to who opens it."""
+    return file.read_text(errors="replace").strip()
+
+
+def _host() -> str:
+    return socket.gethostname() or "localhost"
+
+
+def _refusal(what: Path, holder: str) -> str:
+    host, process, *_ = [*holder.split(), "?", "?"]
+    return (
+        f"{what} is being written by another process, {process} on {host}. "
+        "Fix: wait for it, or set runs_dir=..."
+    )
