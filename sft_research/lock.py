@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from threading import Event, Thread
 from typing import IO
@@ -26,7 +27,8 @@ LIVES = 4  # beats without a change after which a holder is dead
 @contextmanager
 def held(file: Path, what: Path) -> Iterator[None]:
     """Hold `file` while inside; raises ConfigError, naming `what`, where another process holds it."""
-    with file.open("a+") as opened:
+    # Not for appending: what is written with pwrite would go to the end.
+    with open(os.open(file, os.O_RDWR | os.O_CREAT, 0o666), "r+") as opened:
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             decided_here = True
@@ -37,6 +39,7 @@ def held(file: Path, what: Path) -> Iterator[None]:
         before = _read(file)
         if before and (before.split()[0] != _host() or not decided_here) and _moves(file, before):
             raise ConfigError(_refusal(what, before))
+        _write(opened, 0)
         done = Event()
         beats = Thread(target=_beat, args=(opened, done), daemon=True, name="lock")
         beats.start()
@@ -49,15 +52,18 @@ def held(file: Path, what: Path) -> Iterator[None]:
 
 
 def _beat(opened: IO[str], done: Event) -> None:
-    """Write host, process and a number that grows, until `done`."""
-    number = 0
-    while True:
-        text = f"{_host()} {os.getpid()} {number}\n".encode()
-        os.pwrite(opened.fileno(), text, 0)
-        os.ftruncate(opened.fileno(), len(text))
-        number += 1
+    """Raise the number until `done`."""
+    for number in count(1):
         if done.wait(BEAT_S):
             return
+        _write(opened, number)
+
+
+def _write(opened: IO[str], number: int) -> None:
+    """Host, process and a number that grows."""
+    text = f"{_host()} {os.getpid()} {number}\n".encode()
+    os.pwrite(opened.fileno(), text, 0)
+    os.ftruncate(opened.fileno(), len(text))
 
 
 def _moves(file: Path, before: str) -> bool:

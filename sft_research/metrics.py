@@ -114,8 +114,8 @@ class Metrics(TrainerCallback):
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
     ) -> None:
         values = {NAMES[key]: float(value) for key, value in (logs or {}).items() if key in NAMES}
-        if not values:
-            return  # the closing totals of transformers
+        if not values or "train_runtime" in (logs or {}):
+            return  # the closing totals of transformers, with TRL's averages since the last logged step
         if "train/loss" in values:
             values |= self._since_the_last(state.global_step) | self._constant
             self._bar.set_postfix(

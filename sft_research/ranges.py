@@ -59,6 +59,7 @@ SETTINGS: dict[str, str] = {
     "seed": "int",
     "runs_dir": "str",
     "rerun": "bool",
+    "deterministic": "bool",
     "preflight": "bool | Literal['on', 'off']",
     "on_overlap": "Literal['error', 'drop']",
 }

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from sft_research import environment, identity, secrets, stopping
+from sft_research import determinism, environment, identity, secrets, stopping
 from sft_research.check import check
 from sft_research.command import command
 from sft_research.config import Run, build
@@ -41,7 +41,7 @@ def train(run: Run) -> Result:
         if result:
             report(result, note="This run is finished already; rerun=true starts it over.")
             return result
-        with folder.open():
+        with folder.open(), determinism.asked_for(run.cfg.deterministic):
             result = fine_tune(run, folder, console)
         report(result)
         return result

@@ -34,11 +34,14 @@ STAGES = {
 
 @dataclass(frozen=True)
 class Ended:
-    """How a child ended: its exit status, minus the signal that killed it; and how many events it had."""
+    """How a child ended: its exit status, or minus the signal that killed it; and the stage of each event."""
 
     status: int
-    events: int
-    stage: str
+    stages: list[str]
+
+    def within(self, stage: str) -> list[int]:
+        """Numbers of the events of a stage, for `kill_at`."""
+        return [number for number, name in enumerate(self.stages, start=1) if name == stage]
 
 
 class Forker:
@@ -125,11 +128,11 @@ def _forked(asked: dict[str, Any]) -> dict[str, Any]:
         timer = threading.Timer(asked["kill_after"], os.kill, (child, signal.SIGKILL))
         timer.start()
     with os.fdopen(reading) as told:
-        events, _, stage = told.read().partition(" ")
+        stages = json.loads(told.read() or "[]")
     if timer:
         timer.cancel()
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return {"status": status, "events": int(events or 0), "stage": stage}
+    return {"status": status, "stages": stages}
 
 
 def _be_the_run(asked: dict[str, Any], writing: int) -> None:
@@ -166,7 +169,7 @@ class _Events:
     """Counts what happens in this process, and lets the asked signal fall."""
 
     def __init__(self, asked: dict[str, Any], writing: int) -> None:
-        self.count = 0
+        self.stages: list[str] = []
         self.at = asked.get("kill_at") or asked.get("at")
         self.signal = asked.get("signal", signal.SIGKILL)
         self.below = asked["cwd"]
@@ -194,14 +197,14 @@ class _Events:
         return os.path.abspath(os.fspath(path)).startswith(self.below)
 
     def _tick(self) -> None:
-        self.count += 1
-        if self.count == self.at:
+        self.stages.append(_stage())
+        if len(self.stages) == self.at:
             if self.signal == signal.SIGKILL:
                 self.tell()
             os.kill(os.getpid(), self.signal)
 
     def tell(self) -> None:
-        os.write(self.writing, f"{self.count} {_stage()}".encode())
+        os.write(self.writing, json.dumps(self.stages).encode())
 
 
 def _stage() -> str:
