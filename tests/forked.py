@@ -28,7 +28,7 @@ STAGES = {
     "answer": "evaluating",
     "save": "finishing",
     "finish": "finishing",
-    "train": "training",
+    "_run_epoch": "training",
 }
 
 
@@ -39,13 +39,13 @@ class Ended:
     status: int
     stages: list[str]
 
-    def within(self, stage: str) -> list[int]:
-        """Numbers of the events of a stage, for `kill_at`."""
-        return [number for number, name in enumerate(self.stages, start=1) if name == stage]
+    @property
+    def killed(self) -> bool:
+        return self.status == -signal.SIGKILL
 
 
 class Forker:
-    """`with Forker() as forker: forker.run(overrides, cwd, kill_at=17)`"""
+    """`with Forker() as forker: forker.run(overrides, cwd, stage="saving", at=17)`"""
 
     def __enter__(self) -> Forker:
         self._process = subprocess.Popen(
@@ -68,8 +68,8 @@ class Forker:
     def run(self, overrides: Sequence[str], cwd: Path, **fault: Any) -> Ended:
         """One run in `cwd`, its output appended to `cwd/said`.
 
-        kill_at=n: SIGKILL at the n-th event; kill_after=s: after s seconds; signal=k, at=n: that signal at the
-        n-th event; limit=b: no file may grow past b bytes.
+        at=n: SIGKILL at the n-th event; stage=s: at the n-th of this stage; signal=k: that signal in its stead;
+        kill_after=s: SIGKILL after s seconds; limit=b: no file may grow past b bytes.
         """
         assert self._process.stdin
         assert self._process.stdout
@@ -170,7 +170,7 @@ class _Events:
 
     def __init__(self, asked: dict[str, Any], writing: int) -> None:
         self.stages: list[str] = []
-        self.at = asked.get("kill_at") or asked.get("at")
+        self.at, self.stage = asked.get("at"), asked.get("stage")
         self.signal = asked.get("signal", signal.SIGKILL)
         self.below = asked["cwd"]
         self.writing = writing
@@ -197,8 +197,10 @@ class _Events:
         return os.path.abspath(os.fspath(path)).startswith(self.below)
 
     def _tick(self) -> None:
-        self.stages.append(_stage())
-        if len(self.stages) == self.at:
+        stage = _stage()
+        self.stages.append(stage)
+        reached = self.stages.count(stage) if self.stage else len(self.stages)
+        if reached == self.at and self.stage in (None, stage):
             if self.signal == signal.SIGKILL:
                 self.tell()
             os.kill(os.getpid(), self.signal)
@@ -210,11 +212,9 @@ class _Events:
 def _stage() -> str:
     frame = sys._getframe()
     while frame := frame.f_back:
-        stage = STAGES.get(frame.f_code.co_name)
-        if stage and "sft_research" in frame.f_code.co_filename:
-            return stage
-        if frame.f_code.co_name == "_run_epoch":
-            return "training"
+        code = frame.f_code
+        if code.co_name in STAGES and ("sft_research" in code.co_filename or code.co_name == "_run_epoch"):
+            return STAGES[code.co_name]
     return "loading"
 
 
