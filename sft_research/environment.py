@@ -45,8 +45,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _git() -> dict[str, str] | None:
-    """Commit and uncommitted changes of the code that ran; None outside a checkout."""
+def _git() -> dict[str, Any] | None:
+    """Commit, uncommitted changes and new files of the code that ran; None outside a checkout."""
 
     def git(*words: str) -> str | None:
         try:
@@ -58,4 +58,7 @@ def _git() -> dict[str, str] | None:
         return done.stdout.strip() if done.returncode == 0 else None
 
     commit = git("rev-parse", "HEAD")
-    return {"commit": commit, "diff": git("diff", "HEAD") or ""} if commit else None
+    if not commit:
+        return None
+    new = git("ls-files", "--others", "--exclude-standard") or ""
+    return {"commit": commit, "diff": git("diff", "HEAD") or "", "untracked": new.splitlines()}

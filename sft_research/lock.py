@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from threading import Event, Thread
@@ -56,7 +56,8 @@ def _beat(opened: IO[str], done: Event) -> None:
     for number in count(1):
         if done.wait(BEAT_S):
             return
-        _write(opened, number)
+        with suppress(OSError):  # a full disk: the kernel's lock is held all the same
+            _write(opened, number)
 
 
 def _write(opened: IO[str], number: int) -> None:

@@ -74,6 +74,8 @@ def poll(saved: int | None = None) -> None:
 
 def _note(number: int, frame: FrameType | None) -> None:
     global _asked
+    if _asked is not None:
+        return  # a second SIGTERM must not disturb the leaving
     _asked = number
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C waits for nothing
     if not _polled:

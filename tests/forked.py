@@ -82,9 +82,10 @@ class Forker:
 def differences(a: Path, b: Path) -> list[str]:
     """In what the folders of two finished runs differ, bit by bit; times and speeds left out."""
     found = []
-    for name in ("adapter_model.safetensors", "adapter_config.json"):
-        if (a / "adapter" / name).read_bytes() != (b / "adapter" / name).read_bytes():
-            found.append(name)
+    weights = {folder: sorted(folder.glob("[am]*/*.safetensors")) for folder in (a, b)}  # adapter/ or model/
+    if [file.read_bytes() for file in weights[a]] != [file.read_bytes() for file in weights[b]]:
+        found.append("weights")
+    assert weights[a]
     if (a / "samples.jsonl").read_bytes() != (b / "samples.jsonl").read_bytes():
         found.append("samples.jsonl")
     if rows(a) != rows(b):

@@ -87,6 +87,8 @@ def test_each_training_step_is_recorded_once_with_the_standard_keys(trained: Cal
         "train/entropy",
         "train/token_accuracy",
         "train/tokens_per_second",
+        "packing/real_tokens",
+        "packing/examples",
         "lora/scale",
     }
 
