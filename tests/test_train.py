@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -86,7 +87,8 @@ def test_the_same_command_again_reports_and_imports_no_torch(
     run = trained("tracking=none")
     (tmp_path / "sitecustomize.py").write_text(NO_TORCH)
     cwd = run.folder.parents[2]
-    again = train([*TINY, "tracking=none"], cwd, PYTHONPATH=str(tmp_path))
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    again = train([*TINY, "tracking=none"], cwd, PYTHONPATH=path)
     assert again.status == 0, again.err
     assert "finished already; rerun=true" in again.out
     assert again.folder == run.folder
