@@ -12,13 +12,13 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from sft_research.launcher import (
-    Point,
     launch_local,
     launch_ray,
     launch_slurm,
     points_of,
     redact_what_hydra_wrote,
 )
+from sft_research.point import Point
 
 
 class _Launcher(Launcher):

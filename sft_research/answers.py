@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sft_research import stopping
 from sft_research.loss import evaluating
 from sft_research.tokens import Example
 
@@ -52,6 +53,7 @@ def answer(
                 use_cache=True,
                 eos_token_id=tokenizer.eos_token_id,
                 pad_token_id=tokenizer.pad_token_id,
+                stopping_criteria=[_polled],
             )[:, width:].tolist()
             for index, tokens in zip(chosen, said, strict=True):
                 answers[index] = _answer(tokenizer, examples[index], tokens)
@@ -76,6 +78,14 @@ def has_form(text: str, expected: str, think_tags: Sequence[str] | None) -> bool
     start, end = (re.escape(tag) for tag in think_tags)
     words = rf"(?:(?!{start}|{end})[\s\S])+"  # any text without a tag in it
     return re.fullmatch(rf"{start}\n{words}\n{end}\n\n{words}", text) is not None
+
+
+def _polled(ids: Any, scores: Any, **_: Any) -> Any:
+    """Asked after every token, and always says to go on; raises Stopped where the run is to stop."""
+    import torch
+
+    stopping.poll()
+    return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
 
 
 def _answer(tokenizer: Any, example: Example, tokens: list[int]) -> Answer:

@@ -17,9 +17,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from sft_research import secrets
-from sft_research.config import CONF_DIR, ConfigError, Run, config_dir_of, without_hydra
+from sft_research.config import CONF_DIR, MAIN, ConfigError, Run, config_dir_of, without_hydra
 from sft_research.explain import explained
 from sft_research.launcher import GridFailed
+from sft_research.stopping import Stopped
 from sft_research.trust import require_trusted
 
 if TYPE_CHECKING:
@@ -28,9 +29,19 @@ if TYPE_CHECKING:
 CONFIG_ERROR, FAILED, INTERRUPTED = 2, 1, 130
 TAKES_A_VALUE = re.compile(r"--config-(dir|path|name)|-c[dpn]?|--cfg|--package|-p|--info|-i")
 
+# The config of a run's folder says nothing of Hydra, which would make folders and logs of its own.
+OF_A_RUN = (
+    "hydra.run.dir=.",
+    "hydra.output_subdir=null",
+    "hydra/job_logging=none",
+    "hydra/hydra_logging=none",
+    "hydra/launcher=local",
+)
+
 
 def command(train: Callable[[Run], Result]) -> None:
-    """Run `train` on what the command line composes; exit with 0, 1 (failed), 2 (config) or 130 (Ctrl-C)."""
+    """Run `train` on what the command line composes; exit with 0, 1 (failed), 2 (config), or 128 and the
+    number of the signal that stopped it: 130 (Ctrl-C), 143 (SIGTERM), 138 (SIGUSR1)."""
     run_composed(lambda run: _plan(run) if run.cfg.plan else train(run).after.loss)
 
 
@@ -43,12 +54,14 @@ def _plan(run: Run) -> None:
 def run_composed(task: Callable[[Run], Any], show_traceback: bool = False) -> None:
     """The same for any task; `show_traceback` for one that keeps no log of its own."""
 
-    @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="train")
+    @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name=MAIN)
     def main(cfg: DictConfig) -> Any:
         hydra_config = HydraConfig.get()
         experiment = hydra_config.runtime.choices.get("experiments") or "default"
         overrides, folder = tuple(hydra_config.overrides.task), config_dir_of(hydra_config)
-        run = Run(without_hydra(cfg), overrides, experiment, folder)
+        name = hydra_config.job.config_name or MAIN
+        experiment = experiment if name == MAIN else "repeats"
+        run = Run(without_hydra(cfg), overrides, experiment, folder, name)
         with ending(show_traceback):
             return task(run)
 
@@ -68,6 +81,8 @@ def _flags_first(arguments: Sequence[str]) -> list[str]:
     for before, argument in pairwise(["", *arguments]):
         is_flag = argument.startswith("-") or TAKES_A_VALUE.fullmatch(before)
         (flags if is_flag else overrides).append(argument)
+    if any(re.match("--config-name|-cn", flag) for flag in flags):
+        overrides = [*OF_A_RUN, *overrides]
     return [*flags, *overrides]
 
 
@@ -81,6 +96,8 @@ def ending(show_traceback: bool = False) -> Iterator[None]:
         _exit(CONFIG_ERROR, str(error))
     except GridFailed as error:
         _exit(FAILED, str(error))
+    except Stopped as stopped:
+        _exit(stopped.status, str(stopped))
     except KeyboardInterrupt:
         _exit(INTERRUPTED, "Interrupted. The same command starts the run again.")
     except BrokenPipeError:  # `--help | head`

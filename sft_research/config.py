@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if not (ROOT / "conf").is_dir():  # installed as a wheel, which carries conf/ and experiments/ inside
     ROOT = Path(__file__).resolve().parent
 CONF_DIR = ROOT / "conf"
+MAIN = "train"  # conf/train.yaml, from which a run is composed
 
 # Lets conf/train.yaml find experiments/ whatever directory the run is started from.
 OmegaConf.register_new_resolver("repo_root", lambda: str(ROOT), replace=True)
@@ -45,11 +46,13 @@ class Run:
     overrides: tuple[str, ...]
     experiment: str
     config_dir: str | None = None  # with options of one's own
+    config_name: str = MAIN  # another: that of a run's folder, which this repeats
 
     @property
     def command(self) -> str:
         """What composes this run again, secrets struck out."""
         flags = ["--config-dir", self.config_dir] if self.config_dir else []
+        flags += ["--config-name", self.config_name] if self.config_name != MAIN else []
         words = ["python", "-m", "sft_research.train", *flags, *self.overrides]
         return secrets.redact(shlex.join(words))
 
@@ -60,8 +63,11 @@ class Run:
         kept = sorted(
             _plain(o) for o in self.overrides if re.split(r"[.=/@]", o.lstrip("+~"))[0] not in dropped
         )
+        if self.config_name != MAIN:
+            repeated = Path(self.config_dir or ".").resolve()
+            kept = [f"{repeated.parent.name}-{repeated.name}", *kept]
         text = secrets.redact(",".join(kept)) or "default"
-        clean = re.sub(r"[^\w.,=+-]+", "_", text)
+        clean = re.sub(r"[^\w.,=+-]+", "_", text, flags=re.ASCII)
         if clean == text and len(text) <= 120:
             return text
         # What was replaced or cut off still tells two runs apart.
@@ -73,9 +79,15 @@ class Run:
 
     @property
     def id(self) -> str:
-        """Hash of what decides the result: the resolved config without paths and trackers."""
-        decides = {k: v for k, v in self.resolved.items() if k not in NOT_IDENTITY}
-        return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:12]
+        """Hash of what decides the result: the config, and the data and weights that it names."""
+        return str(self.identity["id"])
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """The id, and what it was made of, as `identity.of` gives them."""
+        from sft_research import identity
+
+        return identity.of(self.resolved, self.folder)
 
     @property
     def preflight(self) -> bool:
@@ -144,7 +156,7 @@ def with_hydra(overrides: Sequence[str], config_dir: str | Path | None = None) -
         extra = [f"hydra.searchpath=['file://{found[0]}','file://{found[1]}']"]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        return hydra_compose("train", [*overrides, *extra], return_hydra_config=True)
+        return hydra_compose(MAIN, [*overrides, *extra], return_hydra_config=True)
 
 
 def config_dir_of(hydra_config: Any) -> str | None:

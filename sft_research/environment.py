@@ -19,8 +19,8 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def describe(fingerprint: str) -> dict[str, Any]:
-    """Versions, git state, hardware, data fingerprint and command of this process."""
+def describe(fingerprint: str, model_revision: str | None = None) -> dict[str, Any]:
+    """Versions, git state, hardware, data fingerprint, model revision and command of this process."""
     import torch
 
     return {
@@ -34,6 +34,7 @@ def describe(fingerprint: str) -> dict[str, Any]:
         "cpu_threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "dataset_fingerprint": fingerprint,
+        "model_revision": model_revision,
     }
 
 
@@ -44,8 +45,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _git() -> dict[str, str] | None:
-    """Commit and uncommitted changes of the code that ran; None outside a checkout."""
+def _git() -> dict[str, Any] | None:
+    """Commit, uncommitted changes and new files of the code that ran; None outside a checkout."""
 
     def git(*words: str) -> str | None:
         try:
@@ -57,4 +58,7 @@ def _git() -> dict[str, str] | None:
         return done.stdout.strip() if done.returncode == 0 else None
 
     commit = git("rev-parse", "HEAD")
-    return {"commit": commit, "diff": git("diff", "HEAD") or ""} if commit else None
+    if not commit:
+        return None
+    new = git("ls-files", "--others", "--exclude-standard") or ""
+    return {"commit": commit, "diff": git("diff", "HEAD") or "", "untracked": new.splitlines()}

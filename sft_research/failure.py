@@ -36,7 +36,8 @@ def describe(error: BaseException, run: Run) -> dict[str, Any]:
         "error": type(error).__name__,
         "message": str(error),
         "where": f"{frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name}" if frames else "",
-        "step": moment and moment.step,
+        # Of the last checkpoint, where the run was stopped; else of the step that failed.
+        "step": getattr(error, "step", None) if stopped else moment and moment.step,
         "batch": moment and moment.batch,
         "cause": cause and asdict(cause),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -76,8 +76,12 @@ def _is_path(name: Any) -> bool:
 
 
 def _is_cached(kind: str, name: str) -> bool:
-    cache = Path(os.environ.get("HF_HUB_CACHE") or _home() / "hub")
-    return any(cache.glob(f"{kind}--{name.replace('/', '--')}/snapshots/*/*"))
+    return any(cache().glob(f"{kind}--{name.replace('/', '--')}/snapshots/*/*"))
+
+
+def cache() -> Path:
+    """Where the hub's library keeps what it has downloaded."""
+    return Path(os.environ.get("HF_HUB_CACHE") or _home() / "hub")
 
 
 def _token() -> str:

@@ -8,42 +8,22 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
-from sft_research import result, secrets
-from sft_research.config import ConfigError, compose, config_dir_of
+from sft_research import result, secrets, stopping
+from sft_research.config import MAIN, ConfigError, compose, config_dir_of
 from sft_research.console import speaking
+from sft_research.point import Ended, Point, pass_on, run_point
+from sft_research.stopping import Stopped
 
 log = logging.getLogger("sft_research")
-
-
-@dataclass(frozen=True)
-class Point:
-    """One run of a grid: its overrides, its folder, and the command that makes it in the grid's directory."""
-
-    overrides: tuple[str, ...]
-    folder: Path
-    command: tuple[str, ...]
-    label: str  # the overrides that tell it from the other points
-    cwd: str = field(default_factory=os.getcwd)  # a Ray worker starts elsewhere
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a point's process ended; `tail` is the end of what it said to standard error."""
-
-    status: int
-    tail: str
 
 
 class GridFailed(Exception):
@@ -55,6 +35,8 @@ def points_of(job_overrides: Iterable[Sequence[str]], config: DictConfig) -> lis
     if config.plan:
         raise ConfigError("plan=true is of one run, and this is a grid. Fix: plan=false, or leave out -m")
     config_dir = config_dir_of(config.hydra)
+    if config.hydra.job.config_name != MAIN:
+        raise ConfigError("the config of a run's folder makes one run. Fix: leave out -m")
     experiment = config.hydra.runtime.choices.get("experiments")
     points = []
     grid = [tuple(overrides) for overrides in job_overrides]
@@ -84,7 +66,7 @@ def launch_local(points: list[Point], n: int) -> list[JobReturn]:
     """At most `n` processes at a time on this machine; Ctrl-C, which each of them gets, starts no more."""
     if n < 1:
         raise ConfigError(f"hydra.launcher.n={n} starts no run. Fix: hydra.launcher.n=1")
-    with speaking(), ThreadPoolExecutor(n) as pool:
+    with stopping.listening(), speaking(), ThreadPoolExecutor(n) as pool:
         waiting = {pool.submit(run_point, point): i for i, point in enumerate(points)}
         ended = {}
         try:
@@ -92,8 +74,11 @@ def launch_local(points: list[Point], n: int) -> list[JobReturn]:
                 index = waiting[future]
                 ended[index] = future.result()
                 _say(len(ended), points, points[index], ended[index])
-        except BaseException:
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)  # leaving the block alone would run them all
+            if isinstance(error, Stopped):
+                pass_on(error.number)
+                error.args = ("Interrupted. The same command goes on with the grid.",)
             raise
     return _returns(points, [ended[i] for i in range(len(points))])
 
@@ -134,12 +119,6 @@ def launch_ray(points: list[Point], address: str | None, cpus: float, gpus: floa
     finally:
         ray.shutdown()
     return _returns(points, ended)
-
-
-def run_point(point: Point) -> Ended:
-    """Run one point's command to its end, wherever this is called."""
-    done = subprocess.run(point.command, cwd=point.cwd, capture_output=True, text=True)
-    return Ended(done.returncode, done.stderr[-2000:])
 
 
 def _returns(points: list[Point], ended: list[Ended]) -> list[JobReturn]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from sft_research import stopping
 from sft_research.tokens import IGNORED, Example
 
 LOGIT_BYTES = 2**30  # at most this much memory for the logits of one batch
@@ -26,6 +27,7 @@ def held_out_loss(model: Any, examples: Sequence[Example], batch_size: int) -> f
     total = torch.zeros((), dtype=torch.float64)
     with evaluating(model):
         for ids, mask, labels in batches(examples, batch_size, _vocabulary(model), model.device):
+            stopping.poll()
             # use_cache=False: with a cache, rows packed into one would see each other.
             logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
             kept = labels[:, 1:] != IGNORED

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 
 from sft_research.evaluate import Judged
-from sft_research.tracking import Tracker
+from sft_research.steps import Steps
 from sft_research.training import Trainer
 
 # What TRL and transformers log -> what we call it. Their num_tokens counts from 0 on every launch.
@@ -28,24 +28,41 @@ NAMES = {
     "mean_token_accuracy": "train/token_accuracy",
     "eval_loss": "eval/loss",
 }
+OURS = ("step", "seconds", "time")  # of a row, beside what the tracker is given
 
 
 class Metrics(TrainerCallback):
     """Writes each logged step to the file and the tracker, once, and moves the bar."""
 
     def __init__(
-        self, file: Path, tracker: Tracker, trainer: Trainer, console: IO[str], constant: dict[str, float]
+        self, file: Path, tracker: Steps, trainer: Trainer, console: IO[str], constant: dict[str, float]
     ) -> None:
         self._file = file
         self._tracker = tracker
         self.trainer = trainer
         self._console = console
         self._constant = constant  # logged with every training step: lora/scale
-        self.rows: list[dict[str, float]] = []
+        # Those of an earlier process, where this one goes on: the tracker is given all it has not got.
+        self.rows: list[dict[str, float]] = [json.loads(line) for line in _lines(file)]
+        for row in self.rows:
+            tracker.log({k: v for k, v in row.items() if k not in OURS}, int(row["step"]))
         self.seconds = 0.0  # in steps alone, evaluations left out
+        self.earlier = 0.0  # seconds of earlier processes, of all they did
+        self._began = time.perf_counter()
         self._step_began = 0.0
         self._before = (0, 0.0, 0, 0, 0)  # what had been counted at the last logged step
         trainer.add_callback(self)
+        trainer.parts["metrics"] = self
+        trainer.copied.append(file)
+
+    def state(self) -> dict[str, Any]:
+        elapsed = self.earlier + time.perf_counter() - self._began
+        return {"seconds": self.seconds, "elapsed": elapsed, "before": list(self._before)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.seconds, self.earlier = state["seconds"], state["elapsed"]
+        tokens, seconds, places, examples, step = state["before"]
+        self._before = (tokens, seconds, places, examples, step)
 
     def record_scores(self, judged: Judged) -> None:
         """What was measured before or after training; a loss the trainer has logged is not logged twice."""
@@ -77,7 +94,14 @@ class Metrics(TrainerCallback):
         self.rows.append(row)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._bar = tqdm(total=state.max_steps, desc="training", unit="step", file=self._console, leave=True)
+        self._bar = tqdm(
+            total=state.max_steps,
+            initial=state.global_step,
+            desc="training",
+            unit="step",
+            file=self._console,
+            leave=True,
+        )
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._step_began = time.perf_counter()
@@ -90,8 +114,8 @@ class Metrics(TrainerCallback):
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
     ) -> None:
         values = {NAMES[key]: float(value) for key, value in (logs or {}).items() if key in NAMES}
-        if not values:
-            return  # the closing totals of transformers
+        if not values or "train_runtime" in (logs or {}):
+            return  # the closing totals of transformers, with TRL's averages since the last logged step
         if "train/loss" in values:
             values |= self._since_the_last(state.global_step) | self._constant
             self._bar.set_postfix(
@@ -131,3 +155,7 @@ class Metrics(TrainerCallback):
             "trainable_parameters": sum(trained),
             "lora_scale": self._constant.get("lora/scale"),
         }
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text().splitlines() if file.is_file() else []

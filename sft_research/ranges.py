@@ -60,6 +60,7 @@ SETTINGS: dict[str, str] = {
     "runs_dir": "str",
     "rerun": "bool",
     "plan": "bool",
+    "deterministic": "bool",
     "preflight": "bool | Literal['on', 'off']",
     "on_overlap": "Literal['error', 'drop']",
 }
@@ -108,8 +109,8 @@ TRAINING_IS_SET_BY: dict[str, str] = {
     "pad_token": "leave it out: the tokenizer has one",
     "hub_token": "HF_TOKEN in the environment or a .env file",
     "auto_find_batch_size": "training.per_device_train_batch_size=... (it changes the effective batch)",
-    "resume_from_checkpoint": "leave it out: a run does not resume yet, it starts over",
-    "restore_callback_states_from_checkpoint": "leave it out: the tokens seen are restored from a checkpoint",
+    "resume_from_checkpoint": "leave it out: the same command goes on from the last checkpoint",
+    "restore_callback_states_from_checkpoint": "leave it out: a checkpoint holds all counts, and they are restored",
     "remove_unused_columns": "leave it out: rows are tokens before the trainer",
     "save_only_model": "leave it out: checkpoints hold the optimizer too",
     "dataloader_pin_memory": "leave it out: it is on where there is a GPU",

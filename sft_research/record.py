@@ -1,32 +1,33 @@
 """The folder a run leaves behind. `result.json` comes last and whole: a folder without it is no result.
 
 runs/<experiment>/<overrides>/
-  config.yaml  environment.json  metrics.jsonl  samples.jsonl  train.log  curves.png
+  config.yaml  identity.json  environment.json  metrics.jsonl  samples.jsonl  train.log  curves.png
   adapter/  checkpoints/  README.md  result.json     (failure.json where a run failed)
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
+import logging
 import os
 import shutil
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+from uuid import uuid4
 
 from omegaconf import OmegaConf
 
-from sft_research import failure, result, secrets
+from sft_research import checkpoint, failure, identity, lock, result, secrets
 from sft_research.answers import Answer
-from sft_research.config import ConfigError, Run
+from sft_research.checkpoint import read_json
+from sft_research.config import Run
 from sft_research.console import captured
 from sft_research.curves import draw
-from sft_research.evaluate import Scores
+from sft_research.evaluate import Judged, Scores
 from sft_research.readers import Broken
 from sft_research.result import Result
 from sft_research.summary import card
@@ -35,6 +36,8 @@ from sft_research.tokens import Data
 if TYPE_CHECKING:
     from sft_research.metrics import Metrics
 
+log = logging.getLogger(__name__)
+
 
 class Folder:
     """One run's folder: who may write it, and how."""
@@ -42,6 +45,8 @@ class Folder:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.path = run.folder
+        self.goes_on = False  # whether an earlier process of this run has been here
+        self.checkpoint: Path | None = None  # from which it does
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -49,23 +54,21 @@ class Folder:
     def finished(self) -> Result | None:
         """The result of an earlier run of the same identity, unless `rerun=true`."""
         file = self / "result.json"
-        if self.run.cfg.rerun or not file.is_file():
-            return None
-        if json.loads(file.read_text())["id"] != self.run.id:
+        if self.run.cfg.rerun or read_json(file).get("id") != self.run.id:
             return None
         return result.read(file)
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Lock the folder, keep an earlier one aside, and send what libraries print to train.log.
+        """Lock the folder, go on in it or keep an earlier one aside, and send what libraries print to train.log.
 
         A failure leaves failure.json and is raised again.
         """
-        self._require_writable()
-        with self._lock():
-            self._set_aside()
-            self.path.mkdir()
-            (self / "config.yaml").write_text(secrets.redact(OmegaConf.to_yaml(self.run.cfg, resolve=True)))
+        lock.require_writable(self.path)
+        with lock.held(self.path.with_name(f".{self.path.name}.lock"), self.path):
+            self._take_up()
+            cfg = OmegaConf.merge(self.run.cfg, {"rerun": False})  # composed again, it keeps nothing aside
+            (self / "config.yaml").write_text(secrets.redact(OmegaConf.to_yaml(cfg, resolve=True)))
             with captured(self / "train.log") as stream:
                 try:
                     yield
@@ -73,23 +76,36 @@ class Folder:
                     self._failed(error, stream)
                     raise
 
-    def _require_writable(self) -> None:
-        """Raise ConfigError where no folder can be made."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if not os.access(self.path.parent, os.W_OK | os.X_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self.path.parent))
-        except OSError as error:
-            raise ConfigError(
-                f"The run's folder {self.path} cannot be made: {error.strerror}: {error.filename}. "
-                "Fix: runs_dir=FOLDER, where you may write"
-            ) from error
-
     def write_json(self, name: str, value: Any) -> None:
         """Whole or not at all: written beside, then renamed."""
-        beside = self / f".{name}.tmp"
-        beside.write_text(json.dumps(secrets.redact(value), indent=2) + "\n")
+        beside = (self / name).with_name(f".{Path(name).name}.tmp")
+        with beside.open("w") as file:
+            file.write(json.dumps(secrets.redact(value), indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(beside, self / name)
+
+    @property
+    def tracker_id(self) -> str:
+        """Of this run in its tracker, whatever process goes on with it."""
+        return str(identity.read(self.path)["tracker_id"])
+
+    def describe(self, environment: dict[str, Any]) -> None:
+        """environment.json; of a run that goes on, with those of its earlier processes."""
+        file = self / "environment.json"
+        if before := read_json(file):
+            environment["earlier"] = [*before.pop("earlier", []), before]
+        self.write_json("environment.json", environment)
+
+    def scores_before(self, judge: Callable[[], Judged]) -> Judged:
+        """What was measured before the first step: by an earlier process, or now."""
+        file = self / "checkpoints" / "before.json"
+        if not read_json(file):
+            judged = judge()
+            file.parent.mkdir(exist_ok=True)
+            self.write_json("checkpoints/before.json", asdict(judged))
+        found = read_json(file)
+        return Judged(Scores(**found["scores"]), [Answer(**answer) for answer in found["answers"]])
 
     def list_bad_rows(self, bad: Sequence[Broken]) -> None:
         """Rows that `dataset.on_bad_row=skip` left out, a line each in bad_rows.jsonl."""
@@ -99,10 +115,9 @@ class Folder:
 
     def save(self, weights: Any, tokenizer: Any, before: list[Answer], after: list[Answer]) -> None:
         """The adapter, or the whole model where there is none, and the answers before and after."""
-        beside = self / ".weights.tmp"
-        weights.save_pretrained(beside)
-        tokenizer.save_pretrained(beside)
-        beside.rename(self.weights)
+        with checkpoint.writing(self.weights) as beside:
+            weights.save_pretrained(beside)
+            tokenizer.save_pretrained(beside)
         with (self / "samples.jsonl").open("w") as file:
             for old, new in zip(before, after, strict=True):
                 sample = {
@@ -147,21 +162,30 @@ class Folder:
         except OSError as unwritten:
             error.add_note(f"Neither failure.json nor a traceback could be written: {unwritten}")
 
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        """Held as long as this process lives; a second run of the same folder is refused."""
-        with (self.path.parent / f".{self.path.name}.lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise ConfigError(
-                    f"{self.path} is being written by another process. Wait for it, or set runs_dir=..."
-                ) from error
-            yield
+    def _take_up(self) -> None:
+        """An unfinished folder of this very run goes on; any other is kept aside, and a new one begun."""
+        noted = identity.read(self.path)
+        self.goes_on = (
+            noted.get("id") == self.run.id and not self.run.cfg.rerun and not (self / "result.json").is_file()
+        )
+        self.checkpoint = checkpoint.newest(self / "checkpoints") if self.goes_on else None
+        if not self.goes_on or (self.checkpoint is None and self._has_failed()):
+            self.goes_on = False
+            self._set_aside()
+            self.path.mkdir(exist_ok=True)
+            self.write_json(identity.NAME, {**self.run.identity, "tracker_id": uuid4().hex[:12]})
+        for stale in ("failure.json", "metrics.jsonl"):
+            (self / stale).unlink(missing_ok=True)
+        if self.checkpoint:
+            log.info("Goes on from step %d.", checkpoint.step_of(self.checkpoint))
+            shutil.copyfile(self.checkpoint / "metrics.jsonl", self / "metrics.jsonl")
+
+    def _has_failed(self) -> bool:
+        return bool(read_json(self / "failure.json").get("status") == "failed")
 
     def _set_aside(self) -> None:
         """Nothing that was saved is lost: an older folder of this name goes to `<name>.1`, `.2`, ..."""
-        if self.path.exists():
+        if self.path.exists() and any(not file.name.startswith(".") for file in self.path.iterdir()):
             number = 1
             while (kept := self.path.with_name(f"{self.path.name}.{number}")).exists():
                 number += 1

@@ -1,7 +1,8 @@
 """Who records the curves: Weights & Biases, Trackio, TensorBoard, or metrics.jsonl alone.
 
 A tracker has three verbs: `start` with what the run is, `log` once a step, `finish` with the exit
-status, also when training fails.
+status, also when training fails. A run that goes on logs its steps from the first again, and a tracker
+takes those it has not got: its record has no gap and no step twice.
 """
 
 from __future__ import annotations
@@ -9,18 +10,14 @@ from __future__ import annotations
 import logging
 import netrc
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from sft_research import secrets
-from sft_research.surviving import Surviving
 
 log = logging.getLogger("sft_research")
-
-
 UPLOAD_S = 300  # a run ends after this long without W&B's server; what is left is on disk, for `wandb sync`
 
 
@@ -32,6 +29,8 @@ class About:
     group: str
     folder: Path
     config: dict[str, Any]
+    id: str | None = None  # the same in every process of a run
+    goes_on: bool = False  # whether an earlier process has logged already
 
 
 class Tracker(Protocol):
@@ -43,19 +42,6 @@ class Tracker(Protocol):
         ...
 
 
-@contextmanager
-def recording(tracker: Tracker, about: About) -> Iterator[Tracker]:
-    """Start the tracker, and finish it with status 0, or 1 where the body fails; one that is down ends no run."""
-    tracker = Surviving(tracker)
-    tracker.start(about)
-    exit_code = 1
-    try:
-        yield tracker
-        exit_code = 0
-    finally:
-        tracker.finish(exit_code)
-
-
 @dataclass
 class Wandb:
     """The real client. `auto`: as WANDB_MODE says, else online where a key is configured, else offline."""
@@ -65,15 +51,20 @@ class Wandb:
     mode: Literal["auto", "online", "offline"] = "auto"
     tags: list[str] = field(default_factory=list)
     _run: Any = field(default=None, init=False, repr=False)
+    _first: int = field(default=0, init=False, repr=False)  # step that the server has not got
 
     def start(self, about: About) -> None:
         import wandb
 
+        # What is offline is written anew, whole: two files of one run would share steps.
+        for old in about.folder.glob(f"wandb/offline-run-*-{about.id}"):
+            shutil.rmtree(old)
         try:
             self._run = self._init(about, wandb_mode(self.mode))
         except wandb.errors.CommError as error:
             log.warning("W&B cannot be reached (%s): it records offline", str(error).partition("\n")[0])
             self._run = self._init(about, "offline")
+        self._first = self._run.step
         self._run.define_metric("loss_tokens", hidden=True)
         for part in ("train/*", "eval/*", "lora/*"):
             self._run.define_metric(part, step_metric="loss_tokens")
@@ -84,6 +75,8 @@ class Wandb:
         return wandb.init(
             project=self.project,
             entity=self.entity,
+            id=about.id,
+            resume="allow" if about.goes_on else None,
             name=about.name[:128],
             group=about.group,
             job_type="train",
@@ -104,7 +97,8 @@ class Wandb:
         )
 
     def log(self, values: dict[str, float], step: int) -> None:
-        self._run.log(values, step=step)
+        if step >= self._first:
+            self._run.log(values, step=step)
 
     def finish(self, exit_code: int) -> None:
         self._run.finish(exit_code=exit_code)
@@ -121,15 +115,21 @@ class Wandb:
 class Trackio:
     project: str
     _trackio: Any = field(default=None, init=False, repr=False)
+    _first: int = field(default=0, init=False, repr=False)
 
     def start(self, about: About) -> None:
         import trackio
 
         self._trackio = trackio
-        trackio.init(project=self.project, name=about.name, group=about.group, config=about.config)
+        resume = "allow" if about.goes_on else "never"
+        run = trackio.init(
+            project=self.project, name=about.name, group=about.group, config=about.config, resume=resume
+        )
+        self._first = run._next_step
 
     def log(self, values: dict[str, float], step: int) -> None:
-        self._trackio.log(values, step=step)
+        if step >= self._first:
+            self._trackio.log(values, step=step)
 
     def finish(self, exit_code: int) -> None:
         self._trackio.finish()
@@ -147,6 +147,7 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         self._folder = about.folder / "tensorboard"
+        shutil.rmtree(self._folder, ignore_errors=True)  # written anew, whole
         self._writer = SummaryWriter(self._folder)
 
     def log(self, values: dict[str, float], step: int) -> None:

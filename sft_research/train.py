@@ -14,23 +14,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from sft_research import environment, secrets
+from sft_research import determinism, environment, identity, secrets, stopping
 from sft_research.check import check
 from sft_research.command import command
 from sft_research.config import ConfigError, Run, build
 from sft_research.console import library_bars_off, speaking
 from sft_research.evaluate import Judge
 from sft_research.lora import Lora
+from sft_research.model import Model
 from sft_research.record import Folder
+from sft_research.recording import recording
 from sft_research.result import Result
 from sft_research.summary import report
-from sft_research.tracking import About, recording
+from sft_research.tokens import Data
+from sft_research.tracking import About
 
 log = logging.getLogger(__name__)
 
 
 def train(run: Run) -> Result:
-    """Check, identify, train and record one run; one that is finished already is only reported.
+    """Check, identify, train and record one run; one that is finished is only reported, one that was stopped goes on.
 
     Raises ConfigError, before anything heavy is imported, for what cannot work.
     """
@@ -38,12 +41,12 @@ def train(run: Run) -> Result:
     if run.cfg.plan:
         raise ConfigError("plan=true prints and trains nothing, so there is no result. Fix: plan=false")
     folder = Folder(run)
-    with speaking() as console:
+    with stopping.listening(), speaking() as console:
         result = folder.finished()
         if result:
             report(result, note="This run is finished already; rerun=true starts it over.")
             return result
-        with folder.open():
+        with folder.open(), determinism.asked_for(run.cfg.deterministic):
             result = fine_tune(run, folder, console)
         report(result)
         return result
@@ -60,39 +63,49 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
         from transformers import set_seed
 
         from sft_research.metrics import Metrics
-        from sft_research.overlap import trained_on
-        from sft_research.plan import require_room
         from sft_research.preflight import Preflight
-        from sft_research.prepare import prepare
         from sft_research.training import build_trainer
 
     set_seed(cfg.seed)  # before the model: TRL's own seed comes after LoRA's weights are drawn
-    model.require_positions()
-    tokenizer, added_tokens = model.tokenizer()
-    prepared = prepare(cfg, tokenizer, added_tokens)
-    folder.list_bad_rows([*prepared.data.train.bad, *prepared.data.held_out.bad])
-    data = trained_on(cfg.on_overlap, prepared.data, model.max_length)
+    data = rows(run, folder, model)
     preflight = Preflight(run, data, adapter)
-    require_room(cfg, data)
-    folder.write_json("environment.json", environment.describe(prepared.fingerprint))
     with library_bars_off():
-        weights = backend.load(model, adapter, added_tokens, len(tokenizer), cfg.seed)
+        weights = backend.load(model, adapter, data.added_tokens, len(data.tokenizer), cfg.seed)
 
     constant = {"lora/scale": adapter.scale} if isinstance(adapter, Lora) else {}
-    about = About(run.name, run.experiment, folder.path, secrets.redact(run.resolved | constant))
-    with library_bars_off(), recording(build(cfg.tracking), about) as tracker:
+    settings = secrets.redact(run.resolved | constant)
+    about = About(run.name, run.experiment, folder.path, settings, folder.tracker_id, folder.goes_on)
+    with library_bars_off(), stopping.at_safe_points(), recording(build(cfg.tracking), about) as tracker:
         trainer = build_trainer(run, weights, data, str(folder / "checkpoints"))
         preflight.before(trainer)
         metrics = Metrics(folder / "metrics.jsonl", tracker, trainer, console, constant)
         judge = Judge(weights, data, build(cfg.evaluation), model.think_tags, console)
-        before = judge("before training")
-        metrics.record_scores(before)
-        trainer.train()
-        after = judge("after training", known_loss=metrics.held_out_loss_now())
+        before = folder.scores_before(lambda: judge("before training"))
+        if not folder.checkpoint:
+            metrics.record_scores(before)
+        set_seed(cfg.seed)  # again: a run that goes on has not judged
+        trainer.train(resume_from_checkpoint=folder.checkpoint)
+        with trainer.saving_when_stopped():
+            after = judge("after training", known_loss=metrics.held_out_loss_now())
         metrics.record_scores(after)
-        folder.save(weights, tokenizer, before.answers, after.answers)
-        seconds = time.perf_counter() - started
+        folder.save(weights, data.tokenizer, before.answers, after.answers)
+        seconds = metrics.earlier + time.perf_counter() - started
         return folder.finish(data, metrics, before.scores, after.scores, tracker.where(), seconds)
+
+
+def rows(run: Run, folder: Folder, model: Model) -> Data:
+    """dataset -> dataset_format -> tokens; raises ConfigError where they, or the memory they need, are not there."""
+    from sft_research.overlap import trained_on
+    from sft_research.plan import require_room
+    from sft_research.prepare import prepare
+
+    model.require_positions()
+    prepared = prepare(run.cfg, *model.tokenizer())
+    folder.list_bad_rows([*prepared.data.train.bad, *prepared.data.held_out.bad])
+    folder.describe(environment.describe(prepared.fingerprint, identity.model_revision(run)))
+    data = trained_on(run.cfg.on_overlap, prepared.data, model.max_length)
+    require_room(run.cfg, data)
+    return data
 
 
 @contextmanager

@@ -15,7 +15,6 @@ import transformers
 from datasets import Dataset
 from datasets.table import InMemoryTable
 from omegaconf import DictConfig, OmegaConf
-from trl import SFTTrainer
 
 from sft_research.attention import attend_apart
 from sft_research.cache import Examples
@@ -27,12 +26,12 @@ from sft_research.loss import held_out_loss
 from sft_research.on_oom import InParts
 from sft_research.packing import Packing
 from sft_research.ranges import TRAINING_OWN
-from sft_research.seen import Seen
+from sft_research.resume import Resumable
 from sft_research.tokens import IGNORED, Data, Example
 
 
-class Trainer(SFTTrainer):
-    """SFTTrainer that counts real and loss tokens, evaluates with `held_out_loss`, and may halve its batches."""
+class Trainer(Resumable):
+    """One that counts real and loss tokens, evaluates with `held_out_loss`, and may halve its batches."""
 
     def __init__(
         self, *, held_out: Sequence[Example], eval_batch_size: int, on_oom: str = "error", **rest: Any
@@ -120,7 +119,6 @@ def build_trainer(run: Run, model: Any, data: Data, output: str) -> Trainer:
         for name, parameter in trainer.model.named_parameters():
             parameter.data = full_precision.get(name, parameter.data)
     _require_unchanged(cfg, trainer, packing)
-    trainer.add_callback(Seen(trainer))
     trainer.add_callback(Divergence(trainer, data.train.examples))
     # The run has a bar of its own, in a terminal and in a notebook.
     for callback in (transformers.ProgressCallback, transformers.PrinterCallback):

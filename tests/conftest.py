@@ -15,7 +15,7 @@ os.environ.update(
 for name in ("WANDB_API_KEY", "WANDB_MODE", "HF_TOKEN"):
     os.environ.pop(name, None)
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from typing import Any
 import pytest
 
 from sft_research import smollm2, tiny
-from tests import qwen3, runs
+from sft_research.config import compose
+from tests import forked, qwen3, runs
 
 
 @pytest.fixture(scope="session")
@@ -61,3 +62,26 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., runs.Done
         return done
 
     return train
+
+
+@pytest.fixture(scope="session")
+def forker() -> Iterator[forked.Forker]:
+    """Starts runs that are to be killed."""
+    with forked.Forker() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def untouched(
+    forker: forked.Forker, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., tuple[Path, forked.Ended]]:
+    """The folder of a run with these overrides that nobody interrupted, and the events it had."""
+
+    @cache
+    def made(*overrides: str) -> tuple[Path, forked.Ended]:
+        place = tmp_path_factory.mktemp("untouched")
+        ended = forker.run(overrides, place)
+        assert ended.status == 0, (place / "said").read_text()
+        return place / compose(overrides).folder, ended
+
+    return made

@@ -19,9 +19,9 @@ def git(folder: Path, *words: str) -> str:
 
 def test_versions_command_and_data_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.orig_argv", ["/somewhere/python", "-m", "sft_research.train", "seed=1"])
-    found = environment.describe("0123456789abcdef")
+    found = environment.describe("0123456789abcdef", "1f2e3d")
     assert found["command"] == ["python", "-m", "sft_research.train", "seed=1"]
-    assert found["dataset_fingerprint"] == "0123456789abcdef"
+    assert (found["dataset_fingerprint"], found["model_revision"]) == ("0123456789abcdef", "1f2e3d")
     assert found["packages"]["torch"] == metadata.version("torch")
     assert (found["cpu_threads"] > 0, found["working_folder"]) == (True, str(Path.cwd()))
 
@@ -38,10 +38,12 @@ def test_the_commit_comes_with_what_is_not_committed(tmp_path: Path, monkeypatch
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-m", "first")
     commit = git(tmp_path, "rev-parse", "HEAD")
-    assert environment.describe("")["git"] == {"commit": commit, "diff": ""}
+    assert environment.describe("")["git"] == {"commit": commit, "diff": "", "untracked": []}
     (tmp_path / "code.py").write_text("lr = 2\n")
-    changed = environment.describe("")["git"]["diff"]
-    assert changed.endswith("@@ -1 +1 @@\n-lr = 1\n+lr = 2")
+    (tmp_path / "new.py").write_text("")
+    changed = environment.describe("")["git"]
+    assert changed["diff"].endswith("@@ -1 +1 @@\n-lr = 1\n+lr = 2")
+    assert changed["untracked"] == ["new.py"]
 
 
 def test_code_outside_a_checkout_has_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

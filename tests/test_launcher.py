@@ -16,7 +16,8 @@ import pytest
 from hydra.core.utils import JobStatus
 
 from sft_research.config import ConfigError, compose
-from sft_research.launcher import Ended, GridFailed, Point, launch_local, launch_slurm, points_of, run_point
+from sft_research.launcher import GridFailed, launch_local, launch_slurm, points_of
+from sft_research.point import Ended, Point, run_point
 from sft_research.result import Result
 from tests.command_line import train as guarded
 from tests.runs import TINY, started
@@ -165,7 +166,8 @@ GRID = """
 import sys
 from pathlib import Path
 from sft_research.command import ending
-from sft_research.launcher import Point, launch_local
+from sft_research.launcher import launch_local
+from sft_research.point import Point
 
 def point(name):
     code = f"import pathlib, time; pathlib.Path({name!r}).touch(); time.sleep(60)"
@@ -185,8 +187,26 @@ def test_ctrl_c_stops_the_runs_that_go_on_and_starts_no_other(tmp_path: Path) ->
             time.sleep(0.05)
         os.killpg(grid.pid, signal.SIGINT)  # what a terminal sends: to the grid and to its runs
         _, said = grid.communicate(timeout=20)
-    assert (grid.returncode, said) == (130, "Interrupted. The same command starts the run again.\n")
+    assert (grid.returncode, said) == (130, "Interrupted. The same command goes on with the grid.\n")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_signal_to_the_grid_reaches_its_runs(tmp_path: Path) -> None:
+    """Nobody but the grid is told: its runs would go on without it, and save nothing."""
+    code = GRID.replace("time.sleep(60)", "signal.pause()").replace(
+        "import pathlib, time;",
+        "import pathlib, signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit('saved'));",
+    )
+    code = code.replace("pathlib.Path({name!r}).touch()", "pathlib.Path({name!r}).touch(); print('here')")
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as grid:
+        while not {"a", "b"} <= {file.name for file in tmp_path.iterdir()}:
+            assert grid.poll() is None
+            time.sleep(0.05)
+        grid.terminate()
+        _, said = grid.communicate(timeout=20)
+    assert (grid.returncode, said) == (143, "Interrupted. The same command goes on with the grid.\n")
 
 
 @pytest.mark.parametrize("n", [0, -1])

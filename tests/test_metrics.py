@@ -53,8 +53,6 @@ def test_what_is_reported_after_training_is_of_the_weights_that_are_kept(
 ) -> None:
     run = trained(
         "tracking=none",
-        "training.save_strategy=steps",
-        "+training.save_steps=0.25",
         "+training.load_best_model_at_end=true",
         "+training.greater_is_better=true",  # the worst, here the first, since it only falls
     )

@@ -21,7 +21,18 @@ DOCUMENTS = [
 COMMANDS = sorted(
     {c for text in DOCUMENTS for c in re.findall(r"sft_research\.(?:train|preview)( [^\n#`│]*)", text)}
 )
-FLAGS = {"-m", "--help", "--cfg", "job", "--out", "page.html"}
+FLAGS = {
+    "-m",
+    "--help",
+    "--cfg",
+    "job",
+    "--out",
+    "page.html",
+    "--config-dir",
+    "RUN",
+    "--config-name",
+    "config",
+}
 
 
 def overrides(command: str) -> list[list[str]]:

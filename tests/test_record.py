@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from sft_research.answers import Answer
 from sft_research.config import ConfigError, compose
+from sft_research.evaluate import Judged, Scores
 from sft_research.record import Folder
 from tests.runs import TINY, Done, train
 
@@ -59,6 +61,40 @@ def test_interrupted_and_failed_are_told_apart(tmp_path: Path) -> None:
         with pytest.raises(type(error)), folder.open():
             raise error
         assert json.loads((folder / "failure.json").read_text())["status"] == status
+
+
+def test_each_process_of_a_run_has_its_environment_listed(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    with folder.open():
+        for torch in ("2.11", "2.12", "2.13"):
+            folder.describe({"torch": torch})
+    assert json.loads((folder / "environment.json").read_text()) == {
+        "torch": "2.13",
+        "earlier": [{"torch": "2.11"}, {"torch": "2.12"}],
+    }
+
+
+def test_an_interrupted_folder_is_gone_on_with_and_a_failed_one_kept_aside(tmp_path: Path) -> None:
+    """Neither has a checkpoint."""
+    for error, kept in ((KeyboardInterrupt(), []), (ValueError("no"), ["default.1"])):
+        with pytest.raises(type(error)), folder_of(tmp_path).open():
+            raise error
+        again = folder_of(tmp_path)
+        with again.open():
+            assert again.goes_on is not bool(kept)
+        assert [place.name for place in (tmp_path / "default").glob("default.*")] == kept
+
+
+def test_what_was_measured_before_training_is_not_measured_again(tmp_path: Path) -> None:
+    judged = Judged(Scores(2.5, 1, None, 0.0), [Answer("1+1?", "2", "3", True)])
+    folder = folder_of(tmp_path)
+    with folder.open():
+        assert folder.scores_before(lambda: judged) == judged
+        assert folder.scores_before(lambda: pytest.fail("asked twice")) == judged
+        (folder / "checkpoints" / "before.json").write_text(
+            '{"scores": '
+        )  # half of it, as a power cut leaves it
+        assert folder.scores_before(lambda: judged) == judged
 
 
 def test_secrets_reach_no_file_of_a_run(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from sft_research.recording import recording
 from sft_research.surviving import Surviving
-from sft_research.tracking import About, recording
+from sft_research.tracking import About
 from tests.runs import TINY, train
 
 

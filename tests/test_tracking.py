@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,8 +13,19 @@ from typing import Any
 
 import pytest
 
-from sft_research.tracking import About, Wandb, recording, wandb_key_is_configured, wandb_mode
-from tests.runs import Done
+from sft_research.config import compose
+from sft_research.recording import recording
+from sft_research.stopping import Stopped
+from sft_research.tracking import (
+    About,
+    TensorBoard,
+    Trackio,
+    Wandb,
+    wandb_key_is_configured,
+    wandb_mode,
+)
+from tests.forked import Forker, rows
+from tests.runs import TINY, Done
 
 # A seed a tracker: who watches is no part of a run's identity, so the same run would only be reported.
 
@@ -79,6 +91,60 @@ def test_each_training_step_is_recorded_once_with_the_standard_keys(trained: Cal
         "packing/examples",
         "lora/scale",
     }
+
+
+def test_a_wandb_run_that_was_killed_goes_on_under_its_id_without_a_gap_or_a_step_twice(
+    forker: Forker, tmp_path: Path
+) -> None:
+    overrides = (*TINY, "backend=transformers", "tracking=wandb")
+    folder = tmp_path / compose(overrides).folder
+    assert forker.run(overrides, tmp_path, stage="saving", at=30).killed  # of the checkpoint of step 4
+    (first,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    assert forker.run(overrides, tmp_path).status == 0
+    (second,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    assert (first.name, first != second) == (second.name, True)
+    history = [record["item"] for record in of_kind(records(folder), "history")]
+    assert [item["_step"] for item in history] == [0, 1, 2, 3, 4, 5, 6]
+    assert [item["train/loss"] for item in history if "train/loss" in item] == [
+        row["train/loss"] for row in rows(folder) if "train/loss" in row
+    ]
+
+
+@pytest.mark.parametrize("tracker", [TensorBoard(), Trackio("sft_research")], ids=["tensorboard", "trackio"])
+def test_a_tracker_takes_what_it_has_not_got(
+    tracker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))
+    for goes_on in (False, True):
+        about = About("a run", "a group", tmp_path, {}, id="0123", goes_on=goes_on)
+        with recording(tracker, about) as steps:
+            for step in range(5 if goes_on else 3):
+                steps.log({"train/loss": 1.0 + step}, step)
+    if isinstance(tracker, TensorBoard):
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        scalars = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("train/loss")
+        assert [(event.step, event.value) for event in scalars] == [(step, 1.0 + step) for step in range(5)]
+        return
+    import sqlite3
+
+    with sqlite3.connect(tmp_path / "sft_research.db") as database:
+        found = database.execute("select step, metrics from metrics order by step").fetchall()
+    assert [(step, json.loads(row)["train/loss"]) for step, row in found] == [
+        (step, 1.0 + step) for step in range(5)
+    ]
+
+
+def test_a_run_that_is_stopped_keeps_its_last_step_for_when_it_goes_on(tmp_path: Path) -> None:
+    about = About("a run", "a group", tmp_path, {}, id="0123")
+    with pytest.raises(Stopped), recording(TensorBoard(), about) as steps:  # noqa: PT012
+        steps.log({"train/loss": 1.0}, 1)
+        steps.log({"train/loss": 2.0}, 2)
+        raise Stopped(signal.SIGTERM, 2)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [1]
 
 
 def test_wandb_is_told_of_a_failure(tmp_path: Path) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +16,7 @@ import pytest
 
 from sft_research import run
 from sft_research.config import ConfigError
+from tests.forked import differences
 from tests.runs import TINY, Done, python, started, train
 
 NO_TORCH = """
@@ -29,6 +34,7 @@ def test_a_run_leaves_what_the_readme_lists(trained: Callable[..., Done]) -> Non
     folder = trained("tracking=none").folder
     assert {file.name for file in folder.iterdir()} == {
         "config.yaml",
+        "identity.json",
         "environment.json",
         "metrics.jsonl",
         "samples.jsonl",
@@ -81,7 +87,8 @@ def test_the_same_command_again_reports_and_imports_no_torch(
     run = trained("tracking=none")
     (tmp_path / "sitecustomize.py").write_text(NO_TORCH)
     cwd = run.folder.parents[2]
-    again = train([*TINY, "tracking=none"], cwd, PYTHONPATH=str(tmp_path))
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    again = train([*TINY, "tracking=none"], cwd, PYTHONPATH=path)
     assert again.status == 0, again.err
     assert "finished already; rerun=true" in again.out
     assert again.folder == run.folder
@@ -96,6 +103,45 @@ def test_rerun_keeps_the_old_folder_aside(trained: Callable[..., Done], tmp_path
     assert again.status == 0, again.err
     assert (copied.with_name(f"{copied.name}.1") / "metrics.jsonl").read_text() == "mine\n"
     assert again.result["id"] == json.loads((old / "result.json").read_text())["id"]
+
+
+def test_a_run_is_repeated_from_its_folder_to_the_same_bits(
+    trained: Callable[..., Done], tmp_path: Path
+) -> None:
+    whole = trained("tracking=none").folder
+    repeat = ["--config-dir", str(whole), "--config-name", "config"]
+    done = started(repeat, tmp_path)
+    assert done.returncode == 0, done.stderr
+    (folder,) = tmp_path.glob("runs/repeats/*/")
+    assert folder.name.startswith("default-")
+    assert differences(whole, folder) == []
+    assert [file.name for file in tmp_path.iterdir()] == ["runs"]  # and nothing of Hydra's
+    again = shlex.split((folder / "README.md").read_text().splitlines()[-1])
+    assert again[3:] == repeat
+    assert "finished already" in started(again[3:], tmp_path).stdout
+
+
+def test_a_command_that_is_told_to_end_goes_on_when_it_is_given_again(
+    trained: Callable[..., Done], tmp_path: Path
+) -> None:
+    whole = trained("tracking=none").folder
+    folder = tmp_path / whole.relative_to(whole.parents[2])
+    command = [sys.executable, "-m", "sft_research.train", *TINY, "tracking=none"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
+        while not (folder / "checkpoints" / "before.json").is_file():
+            assert run.poll() is None
+            time.sleep(0.02)
+        run.terminate()
+        _, said = run.communicate(timeout=60)
+    assert run.returncode == 143
+    step = json.loads((folder / "failure.json").read_text())["step"]
+    assert said.decode().splitlines()[-1] == (
+        f"Interrupted by SIGTERM at step {step}. The same command goes on from there."
+    )
+    assert 1 <= step <= 6
+    done = train([*TINY, "tracking=none"], tmp_path)
+    assert f"Goes on from step {step}." in done.out
+    assert differences(whole, folder) == []
 
 
 def test_a_failed_run_says_so_and_is_no_result(tmp_path: Path) -> None:

@@ -1,0 +1,104 @@
+"""Checkpoints that are whole or known not to be: written aside, listed with their hashes, then renamed.
+
+checkpoints/
+  checkpoint-4/   adapter_model.safetensors  optimizer.pt  ...  manifest.json (last)
+  .writing/       what is not whole yet
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+log = logging.getLogger(__name__)
+MANIFEST = "manifest.json"
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes `place` when it is whole; nothing is left where writing fails."""
+    beside = place.parent / ".writing" / place.name
+    shutil.rmtree(beside.parent, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        yield beside
+        sync(beside)
+        sizes = {str(f.relative_to(beside)): [f.stat().st_size, digest(f)] for f in _files(beside)}
+        (beside / MANIFEST).write_text(json.dumps(sizes, indent=2))
+        sync(beside)
+        shutil.rmtree(place, ignore_errors=True)  # one that was found damaged
+        beside.rename(place)
+        _sync_one(place.parent)
+    finally:
+        shutil.rmtree(beside.parent, ignore_errors=True)
+
+
+def whole(place: Path) -> bool:
+    """Whether every file is as it was written."""
+    try:
+        listed = json.loads((place / MANIFEST).read_text())
+        return all(
+            (place / name).stat().st_size == size and digest(place / name) == content
+            for name, (size, content) in listed.items()
+        )
+    except (OSError, ValueError, AttributeError, TypeError):
+        return False
+
+
+def newest(folder: Path) -> Path | None:
+    """The checkpoint of the highest step that is whole; one that is not is named in the log."""
+    for place in sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True):
+        if whole(place):
+            return place
+        log.warning("%s is damaged, so the checkpoint before it is used.", place)
+    return None
+
+
+def step_of(place: Path) -> int:
+    """12 of checkpoint-12"""
+    number = place.name.rpartition("-")[2]
+    return int(number) if number.isdigit() else -1
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """What is in it; empty where it is absent or not whole."""
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def sync(folder: Path) -> None:
+    """Have the disk keep what was written: a name that is there after a power cut has its content."""
+    for file in _files(folder):
+        _sync_one(file)
+    _sync_one(folder)
+
+
+def digest(file: Path) -> str:
+    whole_file = xxhash.xxh3_128()
+    with file.open("rb") as stream:
+        while block := stream.read(2**22):
+            whole_file.update(block)
+    return whole_file.hexdigest()
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if file.is_file())
+
+
+def _sync_one(place: Path) -> None:
+    opened = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -1,0 +1,83 @@
+"""Leave well: SIGTERM, SIGUSR1 and Ctrl-C are answered at the next safe point, a second Ctrl-C at once.
+
+What a signal asks is noted for the whole process, as signals are; whoever is at a safe point asks `requested`
+or calls `poll`. Outside `at_safe_points`, while rows and model are loaded, there is nothing to save yet and
+the signal itself raises.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+NOTED = b"\nStopping at the next safe point; Ctrl-C leaves at once.\n"
+
+_asked: int | None = None  # the signal that came
+_polled = False  # whether there are safe points ahead
+
+
+class Stopped(KeyboardInterrupt):
+    """The run was asked to stop and has saved what there was to save; `status` is its exit status."""
+
+    def __init__(self, number: int, saved: int | None = None) -> None:
+        self.number = number
+        self.status = 128 + number
+        self.step = saved
+        where = "before its first checkpoint" if saved is None else f"at step {saved}"
+        goes_on = "starts it again" if saved is None else "goes on from there"
+        super().__init__(f"Interrupted by {signal.Signals(number).name} {where}. The same command {goes_on}.")
+
+
+@contextmanager
+def listening() -> Iterator[None]:
+    """Take the signals inside; in a thread, where Python allows no handler, do nothing."""
+    global _asked
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _asked = None
+    before = {number: signal.signal(number, _note) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _asked = None
+
+
+@contextmanager
+def at_safe_points() -> Iterator[None]:
+    """Inside, a signal is only noted; it raises where it is polled."""
+    global _polled
+    _polled = True
+    try:
+        yield
+    finally:
+        _polled = False
+
+
+def requested() -> bool:
+    """Whether the run is asked to stop."""
+    return _asked is not None
+
+
+def poll(saved: int | None = None) -> None:
+    """Raise Stopped where the run is asked to stop; `saved`: the step of its last checkpoint."""
+    if _asked is not None:
+        raise Stopped(_asked, saved)
+
+
+def _note(number: int, frame: FrameType | None) -> None:
+    global _asked
+    if _asked is not None:
+        return  # a second SIGTERM must not disturb the leaving
+    _asked = number
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C waits for nothing
+    if not _polled:
+        raise Stopped(number)
+    os.write(2, NOTED)

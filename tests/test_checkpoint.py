@@ -1,0 +1,79 @@
+"""A checkpoint is whole, or known not to be."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from sft_research.checkpoint import newest, step_of, whole, writing
+
+
+def write(folder: Path, step: int) -> Path:
+    place = folder / f"checkpoint-{step}"
+    with writing(place) as beside:
+        (beside / "weights").write_bytes(b"w" * 100)
+        (beside / "part").mkdir()
+        (beside / "part" / "state.json").write_text("{}")
+    return place
+
+
+def test_a_manifest_lists_every_file_and_nothing_is_left_beside(tmp_path: Path) -> None:
+    place = write(tmp_path, 4)
+    listed = json.loads((place / "manifest.json").read_text())
+    assert {name: size for name, (size, _) in listed.items()} == {"weights": 100, "part/state.json": 2}
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint-4"]
+    assert whole(place)
+
+
+def test_a_save_that_fails_leaves_the_older_one_and_no_half(tmp_path: Path) -> None:
+    older = write(tmp_path, 4)
+    with pytest.raises(FileNotFoundError), writing(tmp_path / "checkpoint-8") as beside:
+        (beside / "no such folder" / "weights").write_bytes(b"w")
+    assert list(tmp_path.iterdir()) == [older]
+
+
+def test_before_the_rename_there_is_no_checkpoint(tmp_path: Path) -> None:
+    with writing(tmp_path / "checkpoint-4") as beside:
+        (beside / "weights").write_bytes(b"w")
+        assert newest(tmp_path) is None
+    assert newest(tmp_path) == tmp_path / "checkpoint-4"
+
+
+@pytest.mark.parametrize("damage", ["a byte", "the end", "a file", "the manifest", "half the manifest"])
+def test_a_damaged_one_is_named_and_the_one_before_it_used(
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    older, newer = write(tmp_path, 8), write(tmp_path, 12)
+    weights, manifest = newer / "weights", newer / "manifest.json"
+    if damage == "a byte":
+        weights.write_bytes(b"w" * 60 + b"v" + b"w" * 39)
+    elif damage == "the end":
+        weights.write_bytes(b"w" * 99)
+    elif damage == "a file":
+        (newer / "part" / "state.json").unlink()
+    elif damage == "the manifest":
+        manifest.unlink()
+    else:
+        manifest.write_text(manifest.read_text()[:20])
+    with caplog.at_level(logging.WARNING):
+        assert newest(tmp_path) == older
+    assert caplog.messages == [f"{newer} is damaged, so the checkpoint before it is used."]
+
+
+def test_steps_are_numbers(tmp_path: Path) -> None:
+    """By name, checkpoint-8 would come after checkpoint-12."""
+    write(tmp_path, 12)
+    write(tmp_path, 8)
+    assert newest(tmp_path) == tmp_path / "checkpoint-12"
+    assert step_of(tmp_path / "checkpoint-12") == 12
+
+
+def test_one_that_was_damaged_is_written_again(tmp_path: Path) -> None:
+    place = write(tmp_path, 4)
+    (place / "weights").write_bytes(b"")
+    assert not whole(place)
+    write(tmp_path, 4)
+    assert whole(place)

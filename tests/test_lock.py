@@ -1,0 +1,102 @@
+"""One process a folder, and a lock that a dead one cannot keep."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sft_research import lock
+from sft_research.config import ConfigError
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from sft_research import lock
+with lock.held(Path(sys.argv[1]), Path("runs/mine")):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@contextmanager
+def holder(file: Path) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", HOLD, str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_second_process_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
+    file = tmp_path / "lock"
+    with holder(file) as process, pytest.raises(ConfigError) as refused, lock.held(file, Path("runs/mine")):
+        pass
+    who = f"{process.pid} on {lock._host()}"
+    assert str(refused.value) == (
+        f"runs/mine is being written by another process, {who}. Fix: wait for it, or set runs_dir=..."
+    )
+
+
+def test_a_holder_that_was_killed_holds_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "lock"
+    with holder(file) as process:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert file.read_text().split()[:2] == [lock._host(), str(process.pid)]  # it had no time to clean up
+        with lock.held(file, tmp_path):
+            assert file.read_text().split()[1] == str(os.getpid())
+    assert file.read_text() == ""
+
+
+def test_a_holder_on_another_host_is_known_by_its_beat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shared folder passes no lock on, so only the file's text tells."""
+    monkeypatch.setattr(lock, "BEAT_S", 0.05)
+    file = tmp_path / "lock"
+    file.write_text("elsewhere 17 3\n")
+    beats = threading.Timer(0.1, file.write_text, ("elsewhere 17 4\n",))
+    beats.start()
+    with pytest.raises(ConfigError, match=r"another process, 17 on elsewhere\."), lock.held(file, tmp_path):
+        pass
+    beats.join()
+    with lock.held(file, tmp_path):  # it beats no more
+        assert file.read_text().split()[1] == str(os.getpid())
+
+
+def test_the_beat_goes_on_while_the_lock_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lock, "BEAT_S", 0.01)
+    file = tmp_path / "lock"
+    with lock.held(file, tmp_path):
+        deadline = time.monotonic() + 20
+        while (file.read_text().split() or ["", "", "0"])[2] in "01":
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_a_file_system_without_locks_is_guarded_by_the_beat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "BEAT_S", 0.02)
+
+    def unsupported(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    file = tmp_path / "lock"
+    with (
+        lock.held(file, tmp_path),
+        pytest.raises(ConfigError, match=r"is being written"),
+        lock.held(file, tmp_path),
+    ):
+        pass
