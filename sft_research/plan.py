@@ -83,10 +83,11 @@ def require_room(cfg: DictConfig, data: Data) -> None:
         return
     if memory.total > TOO_LARGE * gib:
         parts = ", ".join(f"{name} {part:.1f}" for name, part in memory.parts.items() if part >= 0.05)
-        fix = fitting(cfg, batch, gib) or "another model, or another machine"
+        # In 4 bits weights are an eighth of float32's: where that is too much, no override helps.
+        fix = fitting(cfg, batch, gib) if memory.weights / 8 < gib else ""
         raise ConfigError(
             f"The run needs about {memory.total:.1f} GiB ({parts}) for batches of {batch.rows} x {batch.tokens} "
-            f"tokens, and there are {gib:.1f} GiB. Fix: {fix}"
+            f"tokens, and there are {gib:.1f} GiB. Fix: {fix or 'another model, or another machine'}"
         )
 
 

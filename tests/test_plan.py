@@ -45,7 +45,7 @@ def test_the_steps_tokens_and_parts_are_printed_and_nothing_is_written(
 def test_a_run_that_cannot_fit_is_refused_before_weights_are_loaded(
     tiny_folder: Path, tmp_path: Path
 ) -> None:
-    """100,000 layers of 37 thousand weights, with their activations: far more than any machine of tests has."""
+    """A million layers of 7 million weights: 26 TiB, an eighth of which no machine of tests has."""
     huge = without_weights(
         tiny_folder, tmp_path, num_hidden_layers=1_000_000, hidden_size=512, intermediate_size=4096
     )

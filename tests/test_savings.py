@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -70,5 +71,10 @@ def _batch(words: list[str]) -> Batch:
     return Batch(rows, length, int(said["training.gradient_accumulation_steps"]))
 
 
-def test_where_nothing_makes_it_fit_nothing_is_said() -> None:
-    assert fitting(compose(OWN).cfg, Batch(2, 64), 0.001) == ""
+def test_where_nothing_makes_it_fit_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sft_research.savings.estimate", lambda cfg, batch: SimpleNamespace(total=9.0))
+    cfg = compose(OWN).cfg
+    assert fitting(cfg, Batch(2, 64), 9.0) == ""
+    assert fitting(cfg, Batch(2, 64), 10.1) == (
+        "training.per_device_train_batch_size=1 training.gradient_accumulation_steps=8 (about 9.0 GiB)"
+    )
