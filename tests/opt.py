@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sft_research import tiny
 
 
-def make(folder: str, tied: bool = True) -> None:
+def make(folder: Path, tied: bool = True) -> None:
     import torch
     from transformers import AutoTokenizer, OPTConfig, OPTForCausalLM
 

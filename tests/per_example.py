@@ -43,7 +43,7 @@ def losses(trainer: Any) -> dict[str, float]:
 
 
 def main(backend_name: str, option: str) -> None:
-    common = [f"backend={backend_name}", f"model={option}", "tracking=none", "dataset.rows=12"]
+    common = [f"backend={backend_name}", f"model={option}", "tracking=none", "dataset.rows=8"]
     run = compose([*TINY, f"model={option}", *common])
     backend, model = build(run.cfg.backend), build(run.cfg.model)
     backend.activate()

@@ -75,7 +75,7 @@ def test_a_run_that_explodes_stops_and_keeps_its_last_good_checkpoint(tmp_path: 
             "optimizer.lr=10",
             "training.max_grad_norm=0",
             "training.save_strategy=steps",
-            "+training.save_steps=1",
+            "training.save_steps=1",
             "training.eval_strategy=no",
             "training.warmup_steps=0",
             "evaluation.questions=0",

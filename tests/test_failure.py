@@ -52,12 +52,12 @@ def test_a_full_disk_is_said_where_nothing_more_can_be_written(tmp_path: Path) -
 
 
 def test_a_disk_that_is_full_for_one_file_leaves_failure_json(tmp_path: Path) -> None:
-    done = failing("FullFile", tmp_path, "training.save_strategy=steps", "+training.save_steps=1")
+    done = failing("FullFile", tmp_path, "training.save_strategy=steps", "training.save_steps=1")
     found = failure(done)
     assert (found["status"], found["error"], found["step"]) == ("failed", "OSError", 3)
     assert found["cause"]["kind"] == "disk full"
     assert "could not be written: No space left on device. " in found["cause"]["likely"]
-    assert [fix for fix, _ in found["cause"]["fixes"]] == ["runs_dir=FOLDER", "+training.save_total_limit=1"]
+    assert [fix for fix, _ in found["cause"]["fixes"]] == ["runs_dir=FOLDER", "training.save_total_limit=1"]
     assert done.err.endswith(f"The traceback is in {done.folder.relative_to(tmp_path)}/train.log\n")
 
 

@@ -11,11 +11,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sft_research import run
-from sft_research.config import ConfigError
+from sft_research.config import ConfigError, build, compose
+from tests import opt
 from tests.forked import differences
 from tests.runs import TINY, Done, python, started, train
 
@@ -62,23 +64,30 @@ def test_the_adapter_loads_with_plain_peft_and_gives_the_same_loss(
     trained: Callable[..., Done], tiny_folder: Path, tmp_path: Path
 ) -> None:
     run = trained("tracking=none")
-    code = f"""
-import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from sft_research.arithmetic import Arithmetic
-from sft_research.dataset_format import Thinking
-from sft_research.loss import held_out_loss
-from sft_research.tokens import encode
-adapter = {str(run.folder / "adapter")!r}
-model = AutoModelForCausalLM.from_pretrained({str(tiny_folder)!r}, dtype=torch.float32)
-model = PeftModel.from_pretrained(model, adapter)
-tokenizer = AutoTokenizer.from_pretrained(adapter)
-rows = Arithmetic(48, 8, "easy", 0).load().held_out
-thinking = Thinking(["<think>", "</think>"])
-print(held_out_loss(model, encode(rows, thinking, tokenizer, 512, "held-out").examples, 3))
-"""
-    assert float(python(code, tmp_path)) == pytest.approx(run.result["after"]["loss"], rel=1e-6)
+    model, tokenizer = reloaded(tiny_folder, run.folder / "adapter")
+    assert held_out(model, tokenizer, [*TINY]) == pytest.approx(run.result["after"]["loss"], rel=1e-6)
+
+
+def reloaded(base: Path, adapter: Path) -> tuple[Any, Any]:
+    """The base model under the adapter, and its tokenizer, by plain Transformers and PEFT."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(adapter)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    if len(tokenizer) > model.config.vocab_size:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    return PeftModel.from_pretrained(model, adapter), tokenizer
+
+
+def held_out(model: Any, tokenizer: Any, overrides: list[str]) -> float:
+    from sft_research.loss import held_out_loss
+    from sft_research.tokens import encode
+
+    cfg = compose(overrides).cfg
+    rows, to_example = build(cfg.dataset).load().held_out, build(cfg.dataset_format)
+    return held_out_loss(model, encode(rows, to_example, tokenizer, 512, "held-out").examples, 3)
 
 
 def test_the_same_command_again_reports_and_imports_no_torch(
@@ -242,40 +251,22 @@ def test_qwen3_thinking_trains_from_a_local_folder(qwen3_folder: Path, tmp_path:
     assert losses[-1] < losses[0] - 0.2
 
 
-RELOADED = """
-import torch
-from peft import PeftModel
-from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from sft_research.config import build, compose
-from sft_research.loss import held_out_loss
-from sft_research.tokens import encode
-adapter, base, overrides = {adapter!r}, {base!r}, {overrides!r}
-tokenizer = AutoTokenizer.from_pretrained(adapter)
-model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-model = PeftModel.from_pretrained(model, adapter)
-cfg = compose(overrides).cfg
-rows, to_example = build(cfg.dataset).load().held_out, build(cfg.dataset_format)
-trained = [v for k, v in load_file(adapter + "/adapter_model.safetensors").items() if "trainable_tokens_delta" in k]
-print(tokenizer.eos_token, [tuple(v.shape) for v in trained])
-print(held_out_loss(model, encode(rows, to_example, tokenizer, 512, "held-out").examples, 3))
-"""
-
-
 @pytest.mark.parametrize(
     ("tied", "backend"), [(True, "unsloth"), (False, "unsloth"), (False, "transformers")]
 )
 def test_a_base_model_without_a_template_gets_chatml_and_its_tokens_are_trained(
     tied: bool, backend: str, tmp_path: Path
 ) -> None:
-    base = str(tmp_path / "opt")
-    python(f"from tests.opt import make; make({base!r}, {tied})", Path(__file__).parents[1])
-    own = [o for o in TINY if o != "model=tiny"]
+    base, own = tmp_path / "opt", [o for o in TINY if o != "model=tiny"]
+    opt.make(base, tied)
     overrides = ["model=opt_350m", f"model.name={base}", "dataset_format=instruction", "tracking=none", *own]
     done = train([*overrides, f"backend={backend}"], tmp_path)
     assert done.status == 0, done.out + done.err
-    code = RELOADED.format(adapter=str(done.folder / "adapter"), base=base, overrides=overrides)
-    tokens, loss = python(code, tmp_path).splitlines()
-    assert tokens == "<|im_end|> [(2, 64), (2, 64)]"  # embeddings and head
-    assert float(loss) == pytest.approx(done.result["after"]["loss"], rel=1e-5)
+    from safetensors.torch import load_file
+
+    saved = load_file(done.folder / "adapter" / "adapter_model.safetensors")
+    trained = [weights.shape for name, weights in saved.items() if "trainable_tokens_delta" in name]
+    assert trained == [(2, 64), (2, 64)]  # embeddings and head
+    model, tokenizer = reloaded(base, done.folder / "adapter")
+    assert tokenizer.eos_token == "<|im_end|>"
+    assert held_out(model, tokenizer, overrides) == pytest.approx(done.result["after"]["loss"], rel=1e-5)

@@ -164,7 +164,7 @@ class Trace:
 @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"])
 def test_a_checkpoint_runs_no_code_when_training_goes_on_from_it(name: str, tmp_path: Path) -> None:
     settings = ["training.max_steps=2", "training.eval_strategy=no", "training.save_strategy=steps"]
-    trainer = make(tmp_path, *settings, "+training.save_steps=1", "training.on_oom=error")
+    trainer = make(tmp_path, *settings, "training.save_steps=1", "training.on_oom=error")
     trainer.train()
     checkpoint = tmp_path / "checkpoint-1"
     ran = tmp_path / "ran"
@@ -184,7 +184,7 @@ def test_a_checkpoint_runs_no_code_when_training_goes_on_from_it(name: str, tmp_
     ("lora", "file"), [("default", "adapter_model.safetensors"), ("none", "model.safetensors")]
 )
 def test_weights_are_safetensors(lora: str, file: str, trained: Callable[..., Done]) -> None:
-    saving = ["training.save_strategy=steps", "+training.save_steps=6", "training.eval_strategy=no"]
+    saving = ["training.save_strategy=steps", "training.save_steps=6", "training.eval_strategy=no"]
     done = trained("tracking=none", "backend=transformers", f"lora={lora}", *saving)
     assert (Path(done.result["weights"]).name, done.folder.joinpath("adapter").exists()) == (
         ("adapter", True) if lora == "default" else ("model", False)
