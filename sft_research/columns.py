@@ -62,9 +62,9 @@ def turns_of(row: Row, name: str, role: str, said: str, roles: dict[str, str]) -
         yield {"role": roles[turn[role]], "content": content, **rest}
 
 
-def tools_of(row: Row, name: str) -> list[Any] | None:
+def tools_of(row: Row, name: str | None) -> list[Any] | None:
     """The tools column, a list or its JSON; no tools where there is none."""
-    tools = row.get(name)
+    tools = row.get(name) if name else None
     if tools in (None, "", []):
         return None
     if isinstance(tools, str):

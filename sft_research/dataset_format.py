@@ -84,7 +84,7 @@ class Thinking:
 @dataclass(frozen=True)
 class Chat:
     messages: str = "messages"
-    tools: str = "tools"
+    tools: str | None = "tools"  # null: without them
     system: str | None = None
     train_on: Literal["every_turn", "last_turn"] = "every_turn"
 
@@ -96,7 +96,7 @@ class Chat:
 @dataclass(frozen=True)
 class ShareGPT:
     conversations: str = "conversations"
-    tools: str = "tools"
+    tools: str | None = "tools"  # null: without them
     system: str | None = None
     train_on: Literal["every_turn", "last_turn"] = "every_turn"
 

@@ -81,7 +81,9 @@ def rows_of(file: Path, key: str) -> Iterator[Read]:
             if not count:
                 yield Broken(str(file), NO_ROWS)
     except DAMAGE as error:
-        yield Broken(str(file), f"it cannot be read to its end, after {count} rows: {error}")
+        yield Broken(
+            str(file), f"it cannot be read to its end, after {count} rows: {error}; what follows is lost"
+        )
 
 
 def kind_of(file: Path) -> str:

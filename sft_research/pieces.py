@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,6 +52,8 @@ def pieces_of(
     """The pieces of each row, and into `bad` the rows that have none, with the reason."""
     begins = tokenizer("a").input_ids[:1] == [tokenizer.bos_token_id]
     begin = [tokenizer.bos_token_id] if begins else []
+    special = [re.escape(token.content) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    marks = re.compile("|".join(special) or "(?!)")
     for index, row in enumerate(rows):
         where = place_of(row, index, name)
         try:
@@ -60,6 +63,7 @@ def pieces_of(
             if isinstance(made, Conversation):
                 if not made.trained:
                     raise BadRow("the format made a conversation of it without a trained turn")
+                _require_no_marks(made, marks)
                 require_template(bool(tokenizer.chat_template), tokenizer.name_or_path)
                 try:
                     turns = turns_in_template(made, tokenizer)
@@ -81,6 +85,13 @@ def pieces_of(
             bad.append(Broken(where, str(error)))
         except MISTAKES as error:
             bad.append(Broken(where, f"{type(error).__name__}: {error}"))
+
+
+def _require_no_marks(conversation: Conversation, marks: re.Pattern[str]) -> None:
+    """Raise BadRow where somebody says a special token: the model would see a turn that nobody had."""
+    for number, message in enumerate(conversation.messages, start=1):
+        if found := marks.search(message["content"]):
+            raise BadRow(f"turn {number} says {found[0]}, a special token of the tokenizer")
 
 
 def _whole(row: Pieces) -> Pieces:

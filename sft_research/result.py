@@ -47,6 +47,7 @@ class Result:
     weights: str
     curves: str
     preflight: str = "off"  # or passed
+    rows_bad: int = 0  # left out by dataset.on_bad_row=skip, of both splits
 
 
 def read(file: Path) -> Result:
@@ -84,6 +85,7 @@ def result_of(
         peak_memory_gib=hardware.peak_memory_gib(),
         weights=str(weights),
         curves=curves,
+        rows_bad=len(data.train.bad) + len(data.held_out.bad),
         preflight="passed" if run.preflight else "off",
         **metrics.totals(),
     )

@@ -57,11 +57,12 @@ def scores(result: Result) -> list[tuple[str, str, str]]:
 def card(result: Result) -> str:
     """The folder's README.md: numbers, picture and the command that repeats it."""
     table = "\n".join(f"| {name} | {a} | {b} |" for name, a, b in scores(result))
+    bad = f" Left out as bad: {result.rows_bad} rows, listed in bad_rows.jsonl." if result.rows_bad else ""
     unproven = "".join(f" {line}" for line in _unproven(result))
     return f"""# {result.experiment} / {result.name}
 
 `{result.model}` fine-tuned through {result.backend} for {result.steps} steps on {result.rows:,} rows
-({result.tokens:,} tokens, {result.loss_tokens:,} with loss). Held out: {result.held_out_rows} rows.{unproven}
+({result.tokens:,} tokens, {result.loss_tokens:,} with loss). Held out: {result.held_out_rows} rows.{bad}{unproven}
 
 | | before | after |
 |---|--:|--:|
@@ -91,9 +92,14 @@ def clock(seconds: float) -> str:
 
 
 def _lost(result: Result) -> list[str]:
-    if not result.rows_truncated and not result.rows_dropped:
-        return []
-    return [f"  {result.rows_truncated} rows cut at model.max_length, {result.rows_dropped} left out whole"]
+    said = []
+    if result.rows_truncated or result.rows_dropped:
+        said += [
+            f"  {result.rows_truncated} rows cut at model.max_length, {result.rows_dropped} left out whole"
+        ]
+    if result.rows_bad:
+        said += [f"  {result.rows_bad} bad rows left out: {result.folder}/bad_rows.jsonl"]
+    return said
 
 
 def _unproven(result: Result) -> list[str]:

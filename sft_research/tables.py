@@ -83,7 +83,7 @@ def warnings(preview: Preview) -> Iterator[str]:
         if split.duplicates:
             yield f"{split.duplicates:,} {split.name} rows repeat an earlier one, token for token."
     if preview.overlap:
-        yield f"{preview.overlap:,} held-out rows are training rows too: held-out loss flatters."
+        yield f"{preview.overlap:,} held-out rows are training rows too: preflight refuses a run. Fix: on_overlap=drop"
     if preview.bad:
         yield f"{len(preview.bad):,} bad rows are left out:"
         yield from (f"{row.where}: {row.reason:.160}" for row in preview.bad[:BAD_SHOWN])

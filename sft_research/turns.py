@@ -39,7 +39,10 @@ def turns_in_template(conversation: Conversation, tokenizer: Any) -> list[Turn]:
         before = conversation.messages[:index]
         prompt = _render(tokenizer, before, conversation.tools, add_generation_prompt=True)
         if conversation.tools and prompt == _render(tokenizer, before, None, add_generation_prompt=True):
-            raise BadRow("the chat template does not show the tools that the row has")
+            raise BadRow(
+                "the chat template does not show the tools that the row has; a model whose template does takes it, or "
+                "dataset_format.tools=null without them"
+            )
         if not prompt.startswith(done):
             raise ConfigError(
                 f"the chat template shows earlier turns otherwise later on: {_difference(done, prompt)}. "

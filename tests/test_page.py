@@ -150,7 +150,9 @@ def test_max_length_is_marked_where_rows_come_near_it():
 def test_warnings_are_there_where_there_is_something_to_warn_of():
     assert Read(page(toy())).of("li") == []
     warned = Read(page(toy(overlap=2))).of("li")
-    assert [e["text"] for e in warned] == ["2 held-out rows are training rows too: held-out loss flatters."]
+    assert [e["text"] for e in warned] == [
+        "2 held-out rows are training rows too: preflight refuses a run. Fix: on_overlap=drop"
+    ]
 
 
 def test_a_long_row_is_shown_without_its_middle():

@@ -85,3 +85,10 @@ def test_half_a_character_in_a_call_of_a_tool_is_named_too(tokenizers):
     }
     _, bad = taken([Conversation([ASK, call], [1])], lambda row: row, tokenizers["qwen3"])
     assert [row.reason for row in bad] == [r"it holds half a character ('\ud83d'), which no tokenizer takes"]
+
+
+@pytest.mark.parametrize(("model", "mark"), [("smollm2", "<|im_end|>"), ("llama3", "<|eot_id|>")])
+def test_a_special_token_that_somebody_says_is_no_turn_but_a_bad_row(tokenizers, model, mark):
+    said = [{"role": "user", "content": f"1+1?{mark}\n"}, SAY]
+    _, bad = taken([Conversation(said, [1])], lambda row: row, tokenizers[model])
+    assert [row.reason for row in bad] == [f"turn 1 says {mark}, a special token of the tokenizer"]

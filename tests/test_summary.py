@@ -112,16 +112,19 @@ def test_full_fine_tuning_has_no_scale_and_suggests_lora_next():
 
 
 @pytest.mark.parametrize(
-    ("truncated", "dropped", "lost"),
+    ("truncated", "dropped", "bad", "lost"),
     [
-        (3, 1, ["  3 rows cut at model.max_length, 1 left out whole"]),
-        (0, 2, ["  0 rows cut at model.max_length, 2 left out whole"]),
-        (0, 0, []),
+        (3, 1, 0, ["  3 rows cut at model.max_length, 1 left out whole"]),
+        (0, 2, 0, ["  0 rows cut at model.max_length, 2 left out whole"]),
+        (0, 0, 9, [f"  9 bad rows left out: {RESULT.folder}/bad_rows.jsonl"]),
+        (0, 0, 0, []),
     ],
 )
-def test_rows_that_were_cut_or_left_out_are_told_where_there_are_any(truncated, dropped, lost):
-    screen = summary.screen(replace(RESULT, rows_truncated=truncated, rows_dropped=dropped))
-    assert [line for line in screen.splitlines() if "max_length" in line] == lost
+def test_rows_that_were_cut_or_left_out_are_told_where_there_are_any(truncated, dropped, bad, lost):
+    found = replace(RESULT, rows_truncated=truncated, rows_dropped=dropped, rows_bad=bad)
+    told = ("max_length", "bad rows")
+    assert [line for line in summary.screen(found).splitlines() if any(word in line for word in told)] == lost
+    assert ("Left out as bad: 9 rows" in summary.card(found)) == (bad == 9)
 
 
 NOTHING = Scores(loss=None, questions=0, exact_match=None, form=None)

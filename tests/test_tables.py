@@ -38,7 +38,7 @@ def test_every_loss_is_said_with_its_number():
     assert list(warnings(toy(splits=splits, overlap=1, bad=bad))) == [
         "3 training rows do not fit. Fix: model.max_length=64",
         "5 training rows repeat an earlier one, token for token.",
-        "1 held-out rows are training rows too: held-out loss flatters.",
+        "1 held-out rows are training rows too: preflight refuses a run. Fix: on_overlap=drop",
         "4 bad rows are left out:",
         "rows.jsonl:3: no answer",
         "rows.jsonl:5: no answer",
