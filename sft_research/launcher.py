@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -83,7 +85,7 @@ def launch_local(points: list[Point], n: int) -> list[JobReturn]:
     if n < 1:
         raise ConfigError(f"hydra.launcher.n={n} starts no run. Fix: hydra.launcher.n=1")
     with speaking(), ThreadPoolExecutor(n) as pool:
-        waiting = {pool.submit(run_point, point): i for i, point in enumerate(points)}
+        waiting = {pool.submit(_run_here, point): i for i, point in enumerate(points)}
         ended = {}
         try:
             for future in as_completed(waiting):
@@ -94,6 +96,14 @@ def launch_local(points: list[Point], n: int) -> list[JobReturn]:
             pool.shutdown(wait=False, cancel_futures=True)  # leaving the block alone would run them all
             raise
     return _returns(points, [ended[i] for i in range(len(points))])
+
+
+def _run_here(point: Point) -> Ended:
+    """Ctrl-C reaches a run and its grid at once: the grid has a moment to answer before this thread takes another."""
+    ended = run_point(point)
+    if ended.status in (-signal.SIGINT, 128 + signal.SIGINT):
+        time.sleep(2)
+    return ended
 
 
 def launch_slurm(points: list[Point], folder: Path, parameters: dict[str, Any]) -> list[JobReturn]:
