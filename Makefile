@@ -8,7 +8,7 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.t
 UNSLOTH := unsloth unsloth_zoo cut_cross_entropy torchao diffusers
 UNSLOTH_IMPORTS := tyro msgspec structlog json5 nest-asyncio einops sentencepiece protobuf pillow hf_transfer typer psutil
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test long lint clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -19,6 +19,9 @@ demo: $(VENV)/.installed ## fine-tune SmolLM2-135M on this machine, about 5 minu
 
 test: $(VENV)/.tools ## run the tests, no GPU or model hub needed
 	$(PY) -m pytest
+
+long: $(VENV)/.tools ## run the tests that take half a minute each, such as those of killed runs
+	$(PY) -m pytest -m long
 
 lint: $(VENV)/.tools ## ruff and mypy
 	$(PY) -m ruff check .

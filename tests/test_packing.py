@@ -179,7 +179,7 @@ def per_example(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str]
     return measure
 
 
-@pytest.mark.parametrize("model", ["tiny", "smollm2"])
+@pytest.mark.parametrize("model", ["tiny", pytest.param("smollm2", marks=pytest.mark.long)])
 @pytest.mark.parametrize("backend", ["transformers", "unsloth"])
 def test_every_example_has_the_same_loss_however_it_is_packed(
     per_example: Callable[[str, str], Any], backend: str, model: str

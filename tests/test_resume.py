@@ -39,7 +39,9 @@ CASES = {
 Untouched = Callable[..., tuple[Path, Ended]]
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=() if case == "plain" else pytest.mark.long) for case in CASES]
+)
 def test_a_killed_run_ends_as_one_that_nobody_touched(
     case: str, forker: Forker, untouched: Untouched, tmp_path: Path
 ) -> None:
@@ -109,6 +111,7 @@ def test_a_full_disk_loses_nothing(forker: Forker, untouched: Untouched, tmp_pat
     assert differences(untouched(*overrides)[0], folder) == []
 
 
+@pytest.mark.long
 def test_the_best_checkpoint_is_found_again(forker: Forker, untouched: Untouched, tmp_path: Path) -> None:
     overrides = (
         *COMMON,
