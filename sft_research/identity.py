@@ -78,7 +78,10 @@ def _content(value: str, revision: Any, noted: Any, is_model: bool) -> dict[str,
     if found:
         if noted and noted["files"] == found:
             return dict(noted)
-        return {"content": files.fingerprint(value), "files": found}
+        try:
+            return {"content": files.fingerprint(value), "files": found}
+        except OSError:  # said with its cause where the rows or weights themselves are read
+            return {"content": None, "files": found}
     # A name that was in no cache when the run began stays unknown to it.
     unknown = noted is not None and noted["content"] is None
     return {"content": None if unknown else _commit(value, revision, is_model), "files": {}}

@@ -63,6 +63,7 @@ class Wandb:
             self._run = self._init(about, wandb_mode(self.mode))
         except wandb.errors.CommError as error:
             log.warning("W&B cannot be reached (%s): it records offline", str(error).partition("\n")[0])
+            wandb.teardown()  # its service still holds the run's id
             self._run = self._init(about, "offline")
         self._first = self._run.step
         self._run.define_metric("loss_tokens", hidden=True)

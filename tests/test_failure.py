@@ -26,7 +26,7 @@ def failing(kind: str, place: Path, *overrides: str) -> Done:
     """A run that has trained one step when its machine fails."""
     (place / "failing.py").write_text(FAILING)
     own = ["optimizer=sgd", f"optimizer._target_=failing.{kind}", "training.eval_strategy=no"]
-    done = train([*SHORT, *own, *overrides], place)
+    done = train([*SHORT, *own, *overrides], place, fresh=True)
     assert done.status == 1, done.out + done.err
     assert not (done.folder / "result.json").exists()
     assert "Traceback" not in done.err
@@ -41,7 +41,7 @@ def failure(done: Done) -> dict[str, Any]:
 
 
 def test_a_full_disk_is_said_where_nothing_more_can_be_written(tmp_path: Path) -> None:
-    done = failing("Full", tmp_path)
+    done = failing("Full", tmp_path, "training.save_strategy=no")
     assert "  what      disk full at step 3\n" in done.err
     assert (
         "GiB are free there\n  try       runs_dir=FOLDER  a disk with room, where you may write\n" in done.err

@@ -19,13 +19,12 @@ from sft_research.stopping import Stopped
 from sft_research.tracking import (
     About,
     TensorBoard,
-    Trackio,
     Wandb,
     wandb_key_is_configured,
     wandb_mode,
 )
 from tests.forked import Forker, rows
-from tests.runs import TINY, Done
+from tests.runs import TINY, Done, python
 
 # A seed a tracker: who watches is no part of a run's identity, so the same run would only be reported.
 
@@ -110,24 +109,31 @@ def test_a_wandb_run_that_was_killed_goes_on_under_its_id_without_a_gap_or_a_ste
     ]
 
 
-@pytest.mark.parametrize("tracker", [TensorBoard(), Trackio("sft_research")], ids=["tensorboard", "trackio"])
-def test_a_tracker_takes_what_it_has_not_got(
-    tracker: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path))
-    for goes_on in (False, True):
-        about = About("a run", "a group", tmp_path, {}, id="0123", goes_on=goes_on)
-        with recording(tracker, about) as steps:
-            for step in range(5 if goes_on else 3):
-                steps.log({"train/loss": 1.0 + step}, step)
-    if isinstance(tracker, TensorBoard):
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+GOES_ON = """
+from pathlib import Path
+from sft_research.recording import recording
+from sft_research.tracking import About, TensorBoard, Trackio
 
-        scalars = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("train/loss")
-        assert [(event.step, event.value) for event in scalars] == [(step, 1.0 + step) for step in range(5)]
-        return
+for goes_on in (False, True):
+    about = About("a run", "a group", Path("."), {}, id="0123", goes_on=goes_on)
+    with recording(TRACKER, about) as steps:
+        for step in range(5 if goes_on else 3):
+            steps.log({"train/loss": 1.0 + step}, step)
+"""
+
+
+def test_tensorboard_takes_what_it_has_not_got(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    python(GOES_ON.replace("TRACKER", "TensorBoard()"), tmp_path)
+    scalars = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("train/loss")
+    assert [(event.step, event.value) for event in scalars] == [(step, 1.0 + step) for step in range(5)]
+
+
+def test_trackio_takes_what_it_has_not_got(tmp_path: Path) -> None:
     import sqlite3
 
+    python(GOES_ON.replace("TRACKER", 'Trackio("sft_research")'), tmp_path, TRACKIO_DIR=str(tmp_path))
     with sqlite3.connect(tmp_path / "sft_research.db") as database:
         found = database.execute("select step, metrics from metrics order by step").fetchall()
     assert [(step, json.loads(row)["train/loss"]) for step, row in found] == [
