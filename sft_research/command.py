@@ -41,7 +41,7 @@ OF_A_RUN = (
 
 def command(train: Callable[[Run], Result]) -> None:
     """Run `train` on what the command line composes; exit with 0, 1 (failed), 2 (config), or 128 and the
-    number of the signal that stopped it: 130 (Ctrl-C), 143 (SIGTERM), 138 (SIGUSR1)."""
+    number of the signal that stopped it: 130 (Ctrl-C), 143 (SIGTERM), 138 (SIGUSR1), 140 (SIGUSR2)."""
     run_composed(lambda run: _plan(run) if run.cfg.plan else train(run).after.loss)
 
 

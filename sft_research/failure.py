@@ -44,6 +44,12 @@ def describe(error: BaseException, run: Run) -> dict[str, Any]:
     }
 
 
+def undescribed(error: BaseException) -> dict[str, Any]:
+    """The same where the error could not be looked into."""
+    empty = dict.fromkeys(("where", "step", "batch", "cause"))
+    return {"status": "failed", "error": type(error).__name__, "message": str(error), **empty}
+
+
 def screen(found: Mapping[str, Any]) -> str:
     """What a person reads below the error's own words, of what `describe` found; empty where nothing is known."""
     cause, step, batch = found["cause"], found["step"], found["batch"]

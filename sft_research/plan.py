@@ -67,13 +67,7 @@ def screen(run: Run, made: Plan) -> str:
 
 def require_room(cfg: DictConfig, data: Data) -> None:
     """Raise ConfigError, with the overrides that would make it fit, for a run that clearly cannot."""
-    from sft_research.counts import tokens_of
-
-    gib = hardware.memory_gib()
-    size, accumulation = batch_size(cfg)
-    longest = int(tokens_of(data.train.examples).lengths.max())
-    tokens = cfg.model.max_length if cfg.packing.get("strategy") in FILLED else longest
-    batch = Batch(min(size, len(data.train.examples)), tokens, accumulation)
+    gib, batch = hardware.memory_gib(), _largest_batch(cfg, data)
     try:
         if roughly(cfg, batch) < NEAR * gib:
             return
@@ -89,6 +83,21 @@ def require_room(cfg: DictConfig, data: Data) -> None:
             f"The run needs about {memory.total:.1f} GiB ({parts}) for batches of {batch.rows} x {batch.tokens} "
             f"tokens, and there are {gib:.1f} GiB. Fix: {fix or 'another model, or another machine'}"
         )
+
+
+def _largest_batch(cfg: DictConfig, data: Data) -> Batch:
+    """The one that memory has to hold, from lengths alone."""
+    from sft_research.counts import tokens_of
+
+    size, accumulation = batch_size(cfg)
+    lengths = sorted(tokens_of(data.train.examples).lengths.tolist())
+    strategy, longest = cfg.packing.get("strategy"), lengths[-size:]
+    if strategy in FILLED:
+        rows = -(-sum(lengths) // cfg.model.max_length)
+        return Batch(min(size, rows), cfg.model.max_length, accumulation)
+    if strategy == "padding_free":  # one row of them all, nothing padded
+        return Batch(len(longest), -(-sum(longest) // len(longest)), accumulation)
+    return Batch(len(longest), longest[-1], accumulation)
 
 
 def _plan(run: Run) -> Plan:

@@ -111,6 +111,8 @@ TRAINING_IS_SET_BY: dict[str, str] = {
     "auto_find_batch_size": "training.per_device_train_batch_size=... (it changes the effective batch)",
     "resume_from_checkpoint": "leave it out: the same command goes on from the last checkpoint",
     "restore_callback_states_from_checkpoint": "leave it out: a checkpoint holds all counts, and they are restored",
+    "eval_on_start": "leave it out: a run is evaluated before training already",
+    "push_to_hub": "leave it out: a run uploads nothing; hf upload takes its adapter/",
     "remove_unused_columns": "leave it out: rows are tokens before the trainer",
     "save_only_model": "leave it out: checkpoints hold the optimizer too",
     "dataloader_pin_memory": "leave it out: it is on where there is a GPU",

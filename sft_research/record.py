@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -151,8 +152,12 @@ class Folder:
     def _failed(self, error: BaseException, log: IO[str]) -> None:
         """The cause in failure.json and for the screen, also where the disk is full."""
         for left in self.path.glob(".*.tmp"):  # half written: what is to be said may need the room
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
-        found = failure.describe(error, self.run)
+            left.unlink(missing_ok=True)
+        try:
+            found = failure.describe(error, self.run)
+        except Exception as unclear:  # which must not hide the error that it is about
+            log.write(f"The cause is not known: {type(unclear).__name__}: {unclear}\n")
+            found = failure.undescribed(error)
         if said := failure.screen(found):
             error.add_note(said)
         try:
@@ -165,9 +170,9 @@ class Folder:
     def _take_up(self) -> None:
         """An unfinished folder of this very run goes on; any other is kept aside, and a new one begun."""
         noted = identity.read(self.path)
-        self.goes_on = (
-            noted.get("id") == self.run.id and not self.run.cfg.rerun and not (self / "result.json").is_file()
-        )
+        # The tracker's id becomes part of a path, and a folder may come from anywhere.
+        same = noted.get("id") == self.run.id and re.fullmatch(r"[0-9a-f]{12}", str(noted.get("tracker_id")))
+        self.goes_on = bool(same) and not self.run.cfg.rerun and not (self / "result.json").is_file()
         self.checkpoint = checkpoint.newest(self / "checkpoints") if self.goes_on else None
         if not self.goes_on or (self.checkpoint is None and self._has_failed()):
             self.goes_on = False

@@ -115,8 +115,12 @@ class Resumable(SFTTrainer):
 
     def _find_best(self) -> None:
         """The best checkpoint lies in this folder, wherever the folder lay when it was saved."""
-        best = self.checkpoints / f"checkpoint-{self.state.best_global_step}"
-        self.state.best_model_checkpoint = str(best) if self.state.best_global_step else None
+        step, before = self.state.best_global_step, self.state.best_model_checkpoint
+        best = self.checkpoints / f"checkpoint-{step}"
+        if step and (step == self.state.global_step or best.is_dir()):
+            self.state.best_model_checkpoint = str(best)
+        elif before:  # the best step was evaluated, and not saved
+            self.state.best_model_checkpoint = str(self.checkpoints / Path(before).name)
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._writing or self.checkpoints)

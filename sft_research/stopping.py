@@ -1,4 +1,4 @@
-"""Leave well: SIGTERM, SIGUSR1 and Ctrl-C are answered at the next safe point, a second Ctrl-C at once.
+"""Leave well: SIGTERM, SIGUSR1, SIGUSR2 and Ctrl-C are answered at the next safe point, a second Ctrl-C at once.
 
 What a signal asks is noted for the whole process, as signals are; whoever is at a safe point asks `requested`
 or calls `poll`. Outside `at_safe_points`, while rows and model are loaded, there is nothing to save yet and
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 NOTED = b"\nStopping at the next safe point; Ctrl-C leaves at once.\n"
 
 _asked: int | None = None  # the signal that came

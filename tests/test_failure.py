@@ -16,6 +16,7 @@ import pytest
 from sft_research.causes import cause_of, moment_of
 from sft_research.config import compose
 from sft_research.failure import describe, locate, screen
+from sft_research.record import Folder
 from tests.failing import DROP, FAILING
 from tests.runs import TINY, Done, train
 
@@ -184,3 +185,29 @@ def test_an_error_carries_the_step_it_was_raised_in() -> None:
     assert moment is not None
     assert (moment.step, moment.batch) == (7, None)
     assert screen(describe(raised.value, compose(["model=tiny"]))) == "  what      at step 7"
+
+
+def test_a_diagnosis_that_fails_hides_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise MemoryError("no room to think")
+
+    monkeypatch.setattr("sft_research.failure.describe", broken)
+    folder = Folder(compose([*SHORT, f"runs_dir={tmp_path}"]))
+    with pytest.raises(RuntimeError, match="the third drawer is stuck"), folder.open():
+        raise RuntimeError("the third drawer is stuck")
+    found = json.loads((folder / "failure.json").read_text())
+    assert (found["status"], found["message"], found["cause"]) == (
+        "failed",
+        "the third drawer is stuck",
+        None,
+    )
+    assert "The cause is not known: MemoryError: no room to think" in (folder / "train.log").read_text()
+
+
+@pytest.mark.parametrize(("noted", "goes_on"), [("0123456789ab", True), ("/../../home", False)])
+def test_a_folder_goes_on_only_under_an_id_that_is_no_path(noted: str, goes_on: bool, tmp_path: Path) -> None:
+    folder = Folder(compose([*SHORT, f"runs_dir={tmp_path}"]))
+    folder.path.mkdir(parents=True)
+    folder.write_json("identity.json", folder.run.identity | {"tracker_id": noted})
+    with folder.open():
+        assert (folder.goes_on, folder.tracker_id == noted) == (goes_on, goes_on)

@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 from sft_research import run
-from sft_research.config import ConfigError
+from sft_research.config import ConfigError, compose
+from sft_research.memory import Batch
+from sft_research.plan import _largest_batch
+from sft_research.tokens import Data, Encoded
 from tests.runs import TINY, started
+from tests.toys import example
 
 
 def without_weights(tiny_folder: Path, place: Path, **changes: int) -> list[str]:
@@ -54,6 +58,22 @@ def test_a_run_that_cannot_fit_is_refused_before_weights_are_loaded(
     assert done.stderr.startswith("The run needs about ")
     assert " tokens, and there are " in done.stderr
     assert done.stderr.endswith(" GiB. Fix: another model, or another machine\n")
+
+
+@pytest.mark.parametrize(
+    ("packing", "batch"),
+    [
+        ("none", Batch(3, 100, 4)),  # three rows padded to the longest
+        ("padding_free", Batch(3, 40, 4)),  # 100 + 11 + 9 in one row
+        ("bfd", Batch(2, 128, 4)),  # 135 tokens fill two rows, where a batch may have three
+    ],
+)
+def test_the_largest_batch_is_the_one_that_the_packing_makes(packing: str, batch: Batch) -> None:
+    cfg = compose(
+        [f"packing={packing}", "model.max_length=128", "training.per_device_train_batch_size=3"]
+    ).cfg
+    rows = [example([1] * (length - 2), [2, 3]) for length in (9, 100, 7, 11, 8)]
+    assert _largest_batch(cfg, Data(None, Encoded(rows), Encoded([]), [], True)) == batch
 
 
 def test_a_plan_is_no_run_from_python_and_no_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

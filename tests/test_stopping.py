@@ -25,7 +25,9 @@ def ended(code: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 138)])
+@pytest.mark.parametrize(
+    ("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 138), ("SIGUSR2", 140)]
+)
 def test_while_nothing_is_to_be_saved_a_signal_ends_the_run_with_its_own_status(
     name: str, status: int
 ) -> None:
