@@ -1,6 +1,7 @@
 """What our entrypoint costs over a plain TRL script: same model, rows, LoRA and steps, run in turn.
 
-python benchmarks/overhead.py [--rounds 3] [--steps 8]
+python benchmarks/overhead.py [--rounds 3] [--steps 8] [OVERRIDE ...]
+python benchmarks/overhead.py preflight=off training.save_strategy=no   # the plain script proves and saves nothing
 
 Whole processes, from the start of the interpreter to its exit; every figure is the median of the
 ratios ours / plain of the rounds, each pair run one after the other on the same machine.
@@ -61,19 +62,21 @@ def measure(command: list[str], out: Path) -> Measured:
     )
 
 
-def commands(backend: str, steps: int, place: Path, rows: Path) -> tuple[list[str], list[str]]:
+def commands(
+    backend: str, steps: int, place: Path, rows: Path, overrides: list[str]
+) -> tuple[list[str], list[str]]:
     """(ours, the plain script) for one backend."""
     ours = [
         sys.executable, "-m", "sft_research.train", f"backend={backend}", "model.dtype=float32", "tracking=none",
         f"runs_dir={place / 'ours'}", f"dataset.rows={ROWS}", "dataset.held_out=0", "evaluation.questions=0",
         "training.per_device_train_batch_size=8", "training.gradient_accumulation_steps=1",
-        "training.eval_strategy=no", f"training.max_steps={steps}",
+        "training.eval_strategy=no", f"training.max_steps={steps}", *overrides,
     ]  # fmt: skip
     model, script = str(smollm2.folder()), str(HERE / "plain_trl.py")
     return ours, [sys.executable, script, model, str(rows), str(place / "plain"), str(steps), backend]
 
 
-def one_round(backend: str, steps: int, ours_first: bool) -> tuple[Measured, Measured]:
+def one_round(backend: str, steps: int, ours_first: bool, overrides: list[str]) -> tuple[Measured, Measured]:
     """(ours, plain), run one after the other in either order."""
     with tempfile.TemporaryDirectory() as made:
         place = Path(made)
@@ -81,7 +84,7 @@ def one_round(backend: str, steps: int, ours_first: bool) -> tuple[Measured, Mea
         rows.write_text(
             "".join(json.dumps(row) + "\n" for row in Arithmetic(ROWS, 0, "easy", 0).load().train)
         )
-        ours, plain = commands(backend, steps, place, rows)
+        ours, plain = commands(backend, steps, place, rows, overrides)
         if ours_first:
             mine = measure(ours, place / "ours")
             return mine, measure(plain, place / "plain")
@@ -108,6 +111,7 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--rounds", type=int, default=3)
     asked.add_argument("--steps", type=int, default=8)
+    asked.add_argument("overrides", nargs="*")
     given = asked.parse_args()
     smollm2.folder()  # converted before the clock starts: it is done once a machine
     print(
@@ -118,7 +122,7 @@ def main() -> None:
     )
     print("|---|--:|--:|--:|--:|--:|--:|")
     for backend in ("transformers", "unsloth"):
-        rounds = [one_round(backend, given.steps, ours_first=i % 2 == 0) for i in range(given.rounds)]
+        rounds = [one_round(backend, given.steps, i % 2 == 0, given.overrides) for i in range(given.rounds)]
         print(table(backend, rounds), flush=True)
 
 
