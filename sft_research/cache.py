@@ -16,8 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-import xxhash
-
+from sft_research.files import hashed
 from sft_research.readers import Broken
 from sft_research.smollm2 import cache_dir
 from sft_research.tokens import Encoded, Example
@@ -128,13 +127,13 @@ def _write(split: Encoded, file: Path) -> dict[str, Any]:
             rows = [vars(e) | {"prompt": len(e.prompt)} for e in split.examples[start : start + CHUNK]]
             stream.write_batch(pa.RecordBatch.from_pylist(rows, schema))
     lost = {"truncated": split.truncated, "dropped": split.dropped, "answers_cut": split.answers_cut}
-    return {**lost, "bad": [asdict(row) for row in split.bad], "hash": _hash(file)}
+    return {**lost, "bad": [asdict(row) for row in split.bad], "hash": hashed(file).hexdigest()}
 
 
 def _read(file: Path, counts: dict[str, Any]) -> Encoded:
     import pyarrow as pa
 
-    if _hash(file) != counts["hash"]:
+    if hashed(file).hexdigest() != counts["hash"]:
         raise ValueError(f"{file} is not what was written")
     with pa.memory_map(str(file)) as source:
         table = pa.ipc.open_stream(source).read_all()
@@ -146,11 +145,3 @@ def _examples(table: pa.Table) -> Iterator[Example]:
     columns = (table[name].to_pylist() for name in table.schema.names)
     for ids, labels, prompt, answer, in_template in zip(*columns, strict=True):
         yield Example(ids, labels, ids[:prompt], answer, in_template)
-
-
-def _hash(file: Path) -> str:
-    digest = xxhash.xxh3_128()
-    with file.open("rb") as opened:
-        while block := opened.read(2**22):
-            digest.update(block)
-    return digest.hexdigest()

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import xxhash
+from sft_research.files import hashed
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
@@ -31,7 +31,9 @@ def writing(place: Path) -> Iterator[Path]:
     try:
         yield beside
         sync(beside)
-        sizes = {str(f.relative_to(beside)): [f.stat().st_size, digest(f)] for f in _files(beside)}
+        sizes = {
+            str(f.relative_to(beside)): [f.stat().st_size, hashed(f).hexdigest()] for f in _files(beside)
+        }
         (beside / MANIFEST).write_text(json.dumps(sizes, indent=2))
         sync(beside)
         shutil.rmtree(place, ignore_errors=True)  # one that was found damaged
@@ -46,7 +48,7 @@ def whole(place: Path) -> bool:
     try:
         listed = json.loads((place / MANIFEST).read_text())
         return all(
-            (place / name).stat().st_size == size and digest(place / name) == content
+            (place / name).stat().st_size == size and hashed(place / name).hexdigest() == content
             for name, (size, content) in listed.items()
         )
     except (OSError, ValueError, AttributeError, TypeError):
@@ -82,14 +84,6 @@ def sync(folder: Path) -> None:
     for file in _files(folder):
         _sync_one(file)
     _sync_one(folder)
-
-
-def digest(file: Path) -> str:
-    whole_file = xxhash.xxh3_128()
-    with file.open("rb") as stream:
-        while block := stream.read(2**22):
-            whole_file.update(block)
-    return whole_file.hexdigest()
 
 
 def _files(folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import io
 import lzma
 import os
@@ -43,16 +44,25 @@ def fingerprint(pattern: str) -> str:
     import xxhash
 
     place = Path(os.path.expanduser(pattern))
-    files = sorted(f for f in place.rglob("*") if f.is_file()) if place.is_dir() else matching(pattern)
     whole = xxhash.xxh3_128()
-    for file in files:
+    for file in inside(pattern):
         name = str(file.relative_to(place)) if place.is_dir() else kind_of(file)
-        part = xxhash.xxh3_128(name.encode(errors="surrogateescape") + b"\0")
-        with file.open("rb") as stream:
-            while block := stream.read(2**22):
-                part.update(block)
-        whole.update(part.digest())
+        whole.update(hashed(file, name.encode(errors="surrogateescape") + b"\0").digest())
     return whole.hexdigest()
+
+
+def hashed(file: Path, begin: bytes = b"") -> Any:
+    """The xxh3_128 of `begin` and a file's bytes, which are never all in memory."""
+    import xxhash
+
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: xxhash.xxh3_128(begin))
+
+
+def inside(pattern: str) -> list[Path]:
+    """Every file of a folder, or what `matching` finds."""
+    place = Path(os.path.expanduser(pattern))
+    return sorted(f for f in place.rglob("*") if f.is_file()) if place.is_dir() else matching(pattern)
 
 
 def matching(pattern: str) -> list[Path]:

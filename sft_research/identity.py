@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
-from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +87,7 @@ def _content(value: str, revision: Any, noted: Any, is_model: bool) -> dict[str,
 
 def _stamps(pattern: str) -> dict[str, list[int]]:
     """Size and time of change of every file that a path, a glob or a folder names."""
-    place = os.path.expanduser(pattern)
-    found = [Path(place)] if Path(place).exists() else [Path(name) for name in glob(place, recursive=True)]
-    inside = [f for p in found for f in (p.rglob("*") if p.is_dir() else [p]) if f.is_file()]
-    return {str(f): [f.stat().st_size, f.stat().st_mtime_ns] for f in sorted(inside)}
+    return {str(f): [f.stat().st_size, f.stat().st_mtime_ns] for f in files.inside(pattern)}
 
 
 def _commit(name: str, revision: Any, is_model: bool) -> str | None:

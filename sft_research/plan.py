@@ -104,6 +104,7 @@ def _plan(run: Run) -> Plan:
     build(run.cfg.backend).activate()
     # What training imports is part of what its process holds.
     from sft_research import metrics, preflight, training  # noqa: F401
+    from sft_research.counts import tokens_of
     from sft_research.look import batches_of, cut_and_whole
     from sft_research.overlap import trained_on
     from sft_research.padding import packings
@@ -122,7 +123,7 @@ def _plan(run: Run) -> Plan:
     if cfg.training.get("max_steps", -1) > 0:
         steps = cfg.training.max_steps
     passes = steps / packed.steps
-    loss_tokens = sum(example.loss_tokens for example in data.train.examples)
+    loss_tokens = int(tokens_of(data.train.examples).trained.sum())
     batch = Batch(size, -(-packed.largest // size), accumulation)
     memory = estimate(cfg, batch)
     return Plan(

