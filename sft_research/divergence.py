@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, log
@@ -43,17 +44,25 @@ class Divergence(TrainerCallback):
     def __init__(self, trainer: Any, examples: Sequence[Example]) -> None:
         self.trainer, self.examples = trainer, examples
         self.guess = log(trainer.model.get_output_embeddings().weight.shape[0])
+        self.norms: deque[float] = deque(maxlen=5)  # in the steps before
+        trainer.parts["divergence"] = self
+
+    def state(self) -> dict[str, Any]:
+        return {"norms": list(self.norms)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.norms = deque(state["norms"], maxlen=5)
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         trainer = self.trainer
-        loss, *norms = float(trainer.loss_last), *map(float, trainer.norms)
-        norm = norms.pop()
+        loss, norm = float(trainer.loss_last), float(trainer.norm)
         # In float16 a gradient that overflows is ordinary: the scaler leaves the step out.
         number = isfinite(loss) and (isfinite(norm) or args.fp16)
         if not number or loss > FAR * max(self.guess, float(trainer.loss_first)):
             flat = trainer.padding_free
             rows = rows_of(trainer.in_parts.batches, self.examples, flat)
-            raise Diverged(state.global_step + 1, loss, norm, norms, rows)
+            raise Diverged(state.global_step + 1, loss, norm, list(self.norms), rows)
+        self.norms.append(norm)
 
 
 def rows_of(batches: Sequence[Mapping[str, Any]], examples: Sequence[Example], flat: bool) -> list[int]:

@@ -67,13 +67,19 @@ def batches(
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """Dropout and gradients off, and the training state back afterwards."""
+    """Dropout and gradients off, in the precision of training; the training state back afterwards.
+
+    Accelerate patches a model's `forward` into autocast when training begins. One that is judged before it, or
+    after a resume past the last step, or that generates (PEFT then goes past that `forward`) would be another.
+    """
     import torch
 
+    half = model.dtype in (torch.bfloat16, torch.float16)
+    precision = torch.autocast(model.device.type, dtype=model.dtype if half else None, enabled=half)
     training = model.training
     model.eval()
     try:
-        with torch.inference_mode(False), torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad(), precision:
             yield
     finally:
         model.train(training)

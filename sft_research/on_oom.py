@@ -56,7 +56,19 @@ class InParts:
     def __init__(self, trainer: Any, *, halve: bool) -> None:
         self.trainer, self.halve = trainer, halve
         self.count = 1
+        self.begin_step()
+        trainer.parts["on_oom"] = self
+
+    def state(self) -> dict[str, Any]:
+        return {"count": self.count}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Never fewer parts: a step that is given up goes back to counts made before memory ran out in it."""
+        self.count = max(self.count, state["count"])
+
+    def begin_step(self) -> None:
         self.batches: list[dict[str, Any]] = []
+        self._logged = {name: len(values) for name, values in self.trainer._metrics["train"].items()}
 
     def __call__(self, step: Callable[..., Any], model: Any, batch: dict[str, Any], tokens: Any) -> Any:
         """Loss of the batch, its gradient added to the model's. `tokens`: of the optimizer step, with loss.
@@ -76,6 +88,10 @@ class InParts:
                 self._halve(error, tokens is not None)
             # Here, and not above: the traceback held the tensors.
             model.zero_grad()
+            for name, values in self.trainer._metrics[
+                "train"
+            ].items():  # TRL's averages: no batch counts twice
+                del values[self._logged.get(name, 0) :]
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()

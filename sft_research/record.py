@@ -100,12 +100,12 @@ class Folder:
 
     def scores_before(self, judge: Callable[[], Judged]) -> Judged:
         """What was measured before the first step: by an earlier process, or now."""
-        file = self / "checkpoints" / "before.json"
-        if not read_json(file):
+        place = self / "checkpoints" / "before"
+        if not checkpoint.whole(place):
             judged = judge()
-            file.parent.mkdir(exist_ok=True)
-            self.write_json("checkpoints/before.json", asdict(judged))
-        found = read_json(file)
+            with checkpoint.writing(place) as beside:
+                (beside / "scores.json").write_text(json.dumps(secrets.redact(asdict(judged)), indent=2))
+        found = read_json(place / "scores.json")
         return Judged(Scores(**found["scores"]), [Answer(**answer) for answer in found["answers"]])
 
     def list_bad_rows(self, bad: Sequence[Broken]) -> None:

@@ -6,7 +6,6 @@ Imported only after `backend.activate()`: with Unsloth, `trl` holds Unsloth's tr
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,7 +39,7 @@ class Trainer(Resumable):
         self.held_out = held_out
         self.eval_batch_size = eval_batch_size
         self.in_parts = InParts(self, halve=on_oom == "halve")
-        self.norms: deque[Any] = deque(maxlen=6)  # of the gradient, in the latest steps
+        self.norm: Any = None  # of the gradient, in the latest step
         # Counted on the device: no step waits for a number.
         self.tokens = torch.zeros((), dtype=torch.long, device=self.args.device)
         self.loss_tokens = torch.zeros((), dtype=torch.long, device=self.args.device)
@@ -58,15 +57,14 @@ class Trainer(Resumable):
         self.examples += (inputs["position_ids"] == 0).sum() if flat else len(inputs["input_ids"])
         self.loss_tokens += (inputs["labels"][..., 1:] != IGNORED).sum()
         if self.state.global_step != self._loss_step:
-            self.in_parts.batches = []
+            self.in_parts.begin_step()
         loss = self.in_parts(super().training_step, model, inputs, num_items_in_batch)
         self._keep(loss)
         return loss
 
     def _get_grad_norm(self, *given: Any, **named: Any) -> Any:
-        norm = super()._get_grad_norm(*given, **named)
-        self.norms.append(norm)
-        return norm
+        self.norm = super()._get_grad_norm(*given, **named)
+        return self.norm
 
     def train(self, *given: Any, **named: Any) -> Any:
         with locate(lambda: (self.state.global_step + 1, self.in_parts.batches[-1:])):

@@ -47,13 +47,16 @@ def test_a_loss_is_compared_with_that_of_a_guess(
         model=Bigram([[1 / 3] * 3] * 3),
         loss_first=torch.tensor(first),
         loss_last=torch.tensor(loss),
-        norms=[0.5, 20.0, norm],
+        norm=norm,
+        parts={},
         in_parts=SimpleNamespace(batches=[PADDED]),
         padding_free=False,
     )
     args, state = SimpleNamespace(fp16=fp16), SimpleNamespace(global_step=6)
+    watch = Divergence(trainer, EXAMPLES)
+    watch.restore({"norms": [0.5, 20.0]})  # as a checkpoint has them
     try:
-        Divergence(trainer, EXAMPLES).on_pre_optimizer_step(args, state, None)
+        watch.on_pre_optimizer_step(args, state, None)
         said = ""
     except Diverged as error:
         said = str(error)
@@ -62,6 +65,7 @@ def test_a_loss_is_compared_with_that_of_a_guess(
         "step: 2, 3, 4"
     )
     assert said == (expected if stops else "")
+    assert watch.state() == {"norms": [0.5, 20.0] if stops else [0.5, 20.0, norm]}
 
 
 def test_a_run_that_explodes_stops_and_keeps_its_last_good_checkpoint(tmp_path: Path) -> None:

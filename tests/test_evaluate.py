@@ -2,14 +2,17 @@
 
 import io
 from math import log
+from pathlib import Path
 
 import pytest
+import torch
 from transformers import AutoTokenizer
 
 from sft_research.answers import Answer
 from sft_research.evaluate import Evaluation, Judge, Scores, score
 from sft_research.tokens import Data, Encoded
 from tests.toys import Bigram, Speaker, example
+from tests.trainers import made
 
 TAGS = ["<think>", "</think>"]
 
@@ -117,3 +120,19 @@ def test_the_console_says_when_it_was_asked_and_how_far_it_is(judge):
     last = judging.console.getvalue().split("\r")[-1]
     assert last.startswith("answers after 40 steps: 100%")
     assert "3/3" in last
+
+
+def test_scores_before_training_and_after_it_are_of_one_precision(tmp_path: Path) -> None:
+    """Training leaves a model in autocast: the same weights must not score otherwise for it."""
+    made_ = made(tmp_path, "model.dtype=bfloat16", "training.max_steps=1", "training.eval_strategy=no")
+    trainer, settings = made_.trainer, Evaluation(questions=4, max_new_tokens=6, batch_size=4)
+    for name, parameter in trainer.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    judge = Judge(trainer.model, made_.data, settings, None, io.StringIO())
+    before = judge("before")
+    trainer.accelerator.prepare(trainer.model)
+    assert judge("after") == before
+    ids = torch.tensor([made_.data.held_out.examples[0].input_ids])
+    alone = type(trainer.model).forward(trainer.model, input_ids=ids).logits
+    assert not torch.equal(trainer.model(input_ids=ids).logits, alone.float())

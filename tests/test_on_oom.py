@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from transformers import TrainerCallback
 
-from sft_research.on_oom import out_of_memory, parts, rows_in
+from sft_research.on_oom import InParts, out_of_memory, parts, rows_in
 from tests.trainers import make
 
 CPU_REFUSAL = (
@@ -78,9 +80,10 @@ def test_memory_that_was_refused_is_told_from_other_errors(error: Exception, is_
 
 def trained(
     place: Path, most: int, *overrides: str, on_backward: bool = False
-) -> tuple[list[float], torch.Tensor, int]:
-    """(loss of each step, weights, parts) of 3 steps of 2 batches of 4 rows, where from the fourth batch on no
-    more than `most` rows fit. `on_backward`: memory runs out when half of the gradient is made."""
+) -> tuple[list[float], torch.Tensor, list[int]]:
+    """(loss of each step, weights, batches or parts that each step's averages are of) of 3 steps of 2 batches of
+    4 rows, where from the fourth batch on no more than `most` rows fit. `on_backward`: memory runs out when half
+    of the gradient is made."""
     trainer = make(
         place,
         "training.per_device_train_batch_size=4",
@@ -106,6 +109,12 @@ def trained(
             refuse()
         return whole(self, model, inputs, *rest)
 
+    averaged: list[int] = []
+    watch = TrainerCallback()
+    watch.on_step_end = lambda *_, **__: averaged.append(  # type: ignore[method-assign]
+        len(trainer._metrics["train"]["mean_token_accuracy"])
+    )
+    trainer.add_callback(watch)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(library, "training_step", limited)
         if on_backward:
@@ -114,7 +123,7 @@ def trained(
         trainer.train()
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     weights = torch.cat([p.detach().flatten() for p in trainer.model.parameters() if p.requires_grad])
-    return losses, weights, trainer.in_parts.count
+    return losses, weights, averaged
 
 
 @pytest.mark.parametrize(("packing", "on_backward"), [("none", True), ("padding_free", False)])
@@ -122,15 +131,15 @@ def test_halves_take_the_step_that_the_whole_batch_takes(
     packing: str, on_backward: bool, tmp_path: Path
 ) -> None:
     """The second step is interrupted in its second batch, so the gradient of its first is there already."""
-    losses, weights, count = trained(tmp_path, 4, f"packing={packing}")
-    halved, same, parted = trained(tmp_path, 2, f"packing={packing}", on_backward=on_backward)
-    assert (count, parted) == (1, 2)
+    losses, weights, whole = trained(tmp_path, 4, f"packing={packing}")
+    halved, same, parts_ = trained(tmp_path, 2, f"packing={packing}", on_backward=on_backward)
+    assert (whole, parts_) == ([2, 2, 2], [2, 4, 4])  # nothing of a step that was taken again counts twice
     assert halved == pytest.approx(losses, rel=1e-6)
     torch.testing.assert_close(same, weights, rtol=1e-5, atol=1e-7)
 
 
 def test_a_half_that_does_not_fit_is_halved_and_one_row_that_does_not_fit_fails(tmp_path: Path) -> None:
-    assert trained(tmp_path, 1)[2] == 4
+    assert trained(tmp_path, 1)[2] == [2, 8, 8]
     with pytest.raises(RuntimeError, match="can't allocate memory"):
         trained(tmp_path, 0)
 
@@ -138,3 +147,16 @@ def test_a_half_that_does_not_fit_is_halved_and_one_row_that_does_not_fit_fails(
 def test_without_the_setting_the_first_refusal_fails_the_run(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="can't allocate memory"):
         trained(tmp_path, 2, "training.on_oom=error")
+
+
+def test_a_resumed_run_takes_its_batches_in_as_many_parts_as_before() -> None:
+    """And not in fewer where a step is given up in which memory ran out."""
+    trainer = SimpleNamespace(_metrics={"train": {}}, parts={})
+    kept = InParts(trainer, halve=True)
+    assert trainer.parts == {"on_oom": kept}
+    kept.count = 4
+    resumed = InParts(trainer, halve=True)
+    resumed.restore(kept.state())
+    assert resumed.count == 4
+    resumed.restore({"count": 2})
+    assert resumed.count == 4

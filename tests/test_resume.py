@@ -15,6 +15,7 @@ import pytest
 from sft_research.config import compose
 from tests.forked import Ended, Forker, differences, rows
 from tests.runs import TINY
+from tests.trainers import make
 
 COMMON = (*TINY, "backend=transformers", "tracking=none")
 ACCUMULATED = ("training.per_device_train_batch_size=2", "training.gradient_accumulation_steps=4")
@@ -30,6 +31,10 @@ CASES = {
     "packed, accumulated": (
         *("packing=bfd", "model.max_length=128", "training.per_device_train_batch_size=1"),
         *("training.gradient_accumulation_steps=4", "lora.dropout=0.1"),
+    ),
+    "bfloat16, whose scores need training's autocast past the last step too": (
+        "model.dtype=bfloat16",
+        "training.eval_strategy=no",  # so that they are measured after it
     ),
     "grouped, evaluated and logged an epoch": (
         *("packing=grouped", "training.num_train_epochs=2", "training.save_steps=2"),
@@ -127,6 +132,31 @@ def test_the_best_checkpoint_is_found_again(forker: Forker, untouched: Untouched
     first = next(row["eval/loss"] for row in rows(folder) if row["step"] == 2 and "eval/loss" in row)
     after = json.loads((folder / "result.json").read_text())["after"]["loss"]
     assert after == pytest.approx(first, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("step", "best", "said", "found"),
+    [
+        (4, 2, "/elsewhere/checkpoint-2", "checkpoint-2"),  # the folder was moved
+        (
+            4,
+            3,
+            "/elsewhere/checkpoint-2",
+            "checkpoint-2",
+        ),  # step 3 was the best, and is no multiple of save_steps
+        (4, 4, "/elsewhere/checkpoint-2", "checkpoint-4"),  # being saved
+        (4, 3, None, None),
+    ],
+)
+def test_the_best_checkpoint_is_one_of_this_folder(
+    step: int, best: int, said: str | None, found: str | None, tmp_path: Path
+) -> None:
+    trainer = make(tmp_path)
+    (tmp_path / "checkpoint-2").mkdir()
+    trainer.state.global_step, trainer.state.best_global_step = step, best
+    trainer.state.best_model_checkpoint = said
+    trainer._find_best()
+    assert trainer.state.best_model_checkpoint == (str(tmp_path / found) if found else None)
 
 
 def test_a_run_that_failed_before_a_checkpoint_is_kept_aside(forker: Forker, tmp_path: Path) -> None:

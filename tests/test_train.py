@@ -137,7 +137,7 @@ def test_a_command_that_is_told_to_end_goes_on_when_it_is_given_again(
     folder = tmp_path / whole.relative_to(whole.parents[2])
     command = [sys.executable, "-m", "sft_research.train", *TINY, "tracking=none"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
-        while not (folder / "checkpoints" / "before.json").is_file():
+        while not (folder / "checkpoints" / "before").is_dir():
             assert run.poll() is None
             time.sleep(0.02)
         run.terminate()

@@ -26,7 +26,7 @@ class Bigram(torch.nn.Module):
     def __init__(self, probabilities: Sequence[Sequence[float]]) -> None:
         super().__init__()
         self.table = torch.nn.Parameter(torch.tensor(probabilities).log())
-        self.device = torch.device("cpu")
+        self.device, self.dtype = torch.device("cpu"), torch.float32
         self.widths: list[tuple[int, ...]] = []  # (B, T) of each call
         self.trained_while_called: list[tuple[bool, bool]] = []  # dropout on, gradients on
 
