@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from sft_research.checkpoint import step_of
 from sft_research.config import compose
 from tests.forked import Ended, Forker, differences, rows
 from tests.runs import TINY
@@ -59,6 +61,26 @@ def test_a_killed_run_ends_as_one_that_nobody_touched(
         assert forker.run(overrides, tmp_path, stage=stage, at=at).killed, (stage, at)
     assert forker.run(overrides, tmp_path).status == 0, (tmp_path / "said").read_text()
     assert differences(whole, tmp_path / compose(overrides).folder) == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("step", [6, 8])
+def test_the_second_epoch_has_its_order_again(
+    step: int, forker: Forker, untouched: Untouched, tmp_path: Path
+) -> None:
+    """From its very beginning, after six steps, and from within."""
+    kept = ("training.num_train_epochs=2", "training.save_steps=2", "training.save_total_limit=10")
+    overrides = (*COMMON, *CASES["plain"], *kept)
+    whole, _ = untouched(*overrides)
+    folder = tmp_path / compose(overrides).folder
+    shutil.copytree(whole, folder)
+    (folder / "result.json").unlink()
+    for place in (folder / "checkpoints").glob("checkpoint-*"):
+        if step_of(place) > step:
+            shutil.rmtree(place)
+    assert forker.run(overrides, tmp_path).status == 0
+    assert f"Goes on from step {step}." in (tmp_path / "said").read_text()
+    assert differences(whole, folder) == []
 
 
 def test_two_runs_of_one_config_are_bit_identical(
