@@ -61,6 +61,15 @@ def at_safe_points() -> Iterator[None]:
         _polled = False
 
 
+@contextmanager
+def going_on_from(step: int | None) -> Iterator[None]:
+    """What is stopped inside before a checkpoint of its own goes on from that of an earlier process, of `step`."""
+    try:
+        yield
+    except Stopped as stopped:
+        raise stopped if stopped.step is not None else Stopped(stopped.number, step) from None
+
+
 def requested() -> bool:
     """Whether the run is asked to stop."""
     return _asked is not None
