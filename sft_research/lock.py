@@ -36,8 +36,11 @@ _open: set[IO[str]] = set()  # of the locks that this process holds
 @contextmanager
 def held(file: Path, what: Path) -> Iterator[None]:
     """Hold `file` while inside; raises ConfigError, naming `what`, where another process holds it."""
-    # Not for appending: what is written with pwrite would go to the end.
-    with open(os.open(file, os.O_RDWR | os.O_CREAT, 0o666), "r+") as opened, _of_this_process(opened):
+    # Not for appending: what is written with pwrite would go to the end. Not through a link that lies there.
+    with (
+        open(os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+") as opened,
+        _of_this_process(opened),
+    ):
         decided_here = _flock(opened, file, what)
         before = _read(file)
         if before and (before.split()[0] != _host() or not decided_here) and _moves(file, before):

@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from omegaconf import OmegaConf
 
-from sft_research import checkpoint, failure, identity, lock, result, secrets, stopping
+from sft_research import checkpoint, failure, identity, lock, result, secrets, stopping, trust
 from sft_research.answers import Answer
 from sft_research.checkpoint import read_json
 from sft_research.config import Run
@@ -160,7 +160,9 @@ class Folder:
         # The tracker's id becomes part of a path, and a folder may come from anywhere.
         same = noted.get("id") == self.run.id and re.fullmatch(r"[0-9a-f]{12}", str(noted.get("tracker_id")))
         self.goes_on = bool(same) and not self.run.cfg.rerun and not (self / "result.json").is_file()
-        self.checkpoint = checkpoint.newest(self / "checkpoints") if self.goes_on else None
+        if self.goes_on:
+            trust.require_inside(self.path)
+            self.checkpoint = checkpoint.newest(self / "checkpoints")
         if not self.goes_on or (self.checkpoint is None and self._has_failed()):
             self.goes_on = False
             self._set_aside()
