@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 
 from sft_research import secrets
 from sft_research.config import CONF_DIR, MAIN, ConfigError, Run, config_dir_of, without_hydra
+from sft_research.console import Heard
 from sft_research.explain import explained
 from sft_research.launcher import GridFailed
 from sft_research.point import stop_with_the_grid
@@ -112,5 +113,5 @@ def ending(show_traceback: bool = False) -> Iterator[None]:
 
 
 def _exit(status: int, message: str) -> NoReturn:
-    sys.stderr.write(f"{secrets.redact(message)}\n")
+    Heard(sys.stderr).write(f"{secrets.redact(message)}\n")
     sys.exit(status)

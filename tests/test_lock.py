@@ -10,7 +10,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -23,8 +25,8 @@ from pathlib import Path
 from sft_research import lock
 with lock.held(Path(sys.argv[1]), Path("runs/mine")):
     child = os.fork() if "fork" in sys.argv else -1
-    if child:
-        print(child, flush=True)
+    if child <= 0:  # the child itself, so that it is there and has let go
+        print(child or os.getpid(), flush=True)
     time.sleep(60)
 """
 
@@ -40,6 +42,11 @@ def holder(file: Path, *more: str) -> Iterator[tuple[subprocess.Popen[str], int]
         process.kill()
         if child > 0:
             os.kill(child, signal.SIGKILL)
+
+
+def unsupported(*_: object) -> None:
+    """`flock` on a file system without it."""
+    raise OSError(95, "Operation not supported")
 
 
 def test_a_second_process_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
@@ -113,10 +120,6 @@ def test_a_file_system_without_locks_is_guarded_by_the_beat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock, "BEAT_S", 0.02)
-
-    def unsupported(*_: object) -> None:
-        raise OSError(95, "Operation not supported")
-
     monkeypatch.setattr("fcntl.flock", unsupported)
     file = tmp_path / "lock"
     with (
@@ -127,17 +130,28 @@ def test_a_file_system_without_locks_is_guarded_by_the_beat(
         pass
 
 
+def test_a_holder_that_beats_slowly_where_nothing_locks_is_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "BEAT_S", 0.1)
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    file = tmp_path / "lock"
+    file.write_text(f"{lock._host()} 17 abcd 3\n")
+    beats = threading.Timer(0.3, file.write_text, (f"{lock._host()} 17 abcd 4\n",))
+    beats.start()
+    with pytest.raises(ConfigError, match=r"another process, 17 on"), lock.held(file, tmp_path):
+        pass
+    beats.join()
+
+
 def test_of_those_who_begin_at_once_where_nothing_locks_one_holds_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock, "BEAT_S", 0.05)
-
-    def unsupported(*_: object) -> None:
-        raise OSError(95, "Operation not supported")
-
     monkeypatch.setattr("fcntl.flock", unsupported)
     file = tmp_path / "lock"
     look, first_look = lock._read, threading.Barrier(3, timeout=20)
+    write, order = lock._write, count()
     looked = threading.local()
 
     def at_once(place: Path) -> str:
@@ -147,7 +161,13 @@ def test_of_those_who_begin_at_once_where_nothing_locks_one_holds_the_file(
             first_look.wait()  # all three have found the file empty
         return found
 
+    def one_by_one(opened: IO[str], mine: str, number: int) -> None:
+        if number == 0:
+            time.sleep(next(order) * 0.5 * lock.BEAT_S)
+        write(opened, mine, number)
+
     monkeypatch.setattr(lock, "_read", at_once)
+    monkeypatch.setattr(lock, "_write", one_by_one)
     ends, all_tried = [], threading.Barrier(3, timeout=20)
 
     def run() -> None:
