@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +18,7 @@ log = logging.getLogger("sft_research")
 @contextmanager
 def speaking() -> Iterator[IO[str]]:
     """Messages of this package go to the present standard output, which is given for progress bars."""
-    stream = sys.stdout
+    stream: Any = Heard(sys.stdout)
     handler = logging.StreamHandler(stream)
     level = log.level
     log.addHandler(handler)
@@ -27,6 +28,30 @@ def speaking() -> Iterator[IO[str]]:
     finally:
         log.setLevel(level)
         log.removeHandler(handler)
+
+
+class Heard:
+    """An output for as long as somebody reads it: a run outlives `| tee`, which the same Ctrl-C ends."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> None:
+        self._try(self._stream.write, text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, say: Callable[..., Any], *given: str) -> None:
+        try:
+            say(*given)
+        except BrokenPipeError:  # what waits in the buffer goes nowhere, also when the process ends
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
 
 
 @contextmanager

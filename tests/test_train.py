@@ -110,7 +110,7 @@ def test_rerun_keeps_the_old_folder_aside(trained: Callable[..., Done], tmp_path
     (copied / "metrics.jsonl").write_text("mine\n")
     again = train([*TINY, "tracking=none", "rerun=true"], tmp_path)
     assert again.status == 0, again.err
-    assert (copied.with_name(f"{copied.name}.1") / "metrics.jsonl").read_text() == "mine\n"
+    assert (copied.with_name(f"{copied.name}~1") / "metrics.jsonl").read_text() == "mine\n"
     assert again.result["id"] == json.loads((old / "result.json").read_text())["id"]
 
 
