@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn
@@ -11,14 +10,11 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from sft_research.launcher import (
-    launch_local,
-    launch_ray,
-    launch_slurm,
-    points_of,
-    redact_what_hydra_wrote,
-)
-from sft_research.point import Point
+from sft_research.grid import grid_of
+from sft_research.launcher import Engine, launch, redact_what_hydra_wrote
+from sft_research.local import Local
+from sft_research.ray import Ray
+from sft_research.slurm import Slurm
 
 
 class _Launcher(Launcher):
@@ -29,52 +25,79 @@ class _Launcher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         redact_what_hydra_wrote(self.config)
-        return self._launch(points_of(job_overrides, self.config))
+        return launch(grid_of(job_overrides, self.config), self._engine())
 
-    def _launch(self, points: list[Point]) -> list[JobReturn]:
+    def _engine(self) -> Engine:
         raise NotImplementedError
 
 
 class LocalLauncher(_Launcher):
-    def __init__(self, n: int) -> None:
-        self.n = n
+    def __init__(self, n: int | None, gpus: int) -> None:
+        self.n, self.gpus = n, gpus
 
-    def _launch(self, points: list[Point]) -> list[JobReturn]:
-        return launch_local(points, self.n)
+    def _engine(self) -> Engine:
+        return Local(self.n, self.gpus)
 
 
 class SlurmLauncher(_Launcher):
+    """Every knob is one of sbatch; `extra` holds those that are not named here."""
+
     def __init__(
         self,
-        folder: str,
         partition: str | None,
+        account: str | None,
+        qos: str | None,
+        constraint: str | None,
+        nodelist: str | None,
+        exclude: str | None,
         gpus: int,
+        gres: str | None,
         cpus: int,
-        memory_gb: int,
+        memory_gb: float,
         minutes: int,
+        grace_seconds: int,
+        requeues: int,
         parallel: int,
         setup: list[str],
+        extra: dict[str, str],
     ) -> None:
-        self.folder = Path(folder)
-        self.parameters: dict[str, Any] = {
-            "slurm_partition": partition,
-            "slurm_cpus_per_task": cpus,
-            "slurm_mem": f"{memory_gb}GB",
-            "slurm_time": minutes,
-            "slurm_array_parallelism": parallel,
-            "slurm_setup": list(setup),
-            "slurm_gpus_per_node": gpus or None,
+        self.requeues = requeues
+        named = {
+            "partition": partition,
+            "account": account,
+            "qos": qos,
+            "constraint": constraint,
+            "nodelist": nodelist,
+            "exclude": exclude,
+            "gpus_per_node": gpus or None,
+            "gres": gres,
+            "cpus_per_task": cpus,
+            "mem": f"{round(memory_gb * 1024)}MB",
+            "time": minutes,
+            "signal_delay_s": grace_seconds,
+            "array_parallelism": parallel,
+            "setup": list(setup),
+            "additional_parameters": dict(extra),
         }
+        self.parameters = {key: value for key, value in named.items() if value is not None}
 
-    def _launch(self, points: list[Point]) -> list[JobReturn]:
-        return launch_slurm(points, self.folder, {k: v for k, v in self.parameters.items() if v is not None})
+    def _engine(self) -> Engine:
+        return Slurm(self.parameters, self.requeues)
 
 
 class RayLauncher(_Launcher):
-    def __init__(self, address: str | None, cpus: float, gpus: float) -> None:
+    def __init__(
+        self,
+        address: str | None,
+        cpus: float,
+        gpus: float,
+        memory_gb: float | None,
+        resources: dict[str, float],
+    ) -> None:
         self.address = address
-        self.cpus = cpus
-        self.gpus = gpus
+        self.resources: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus, "resources": dict(resources)}
+        if memory_gb:
+            self.resources["memory"] = round(memory_gb * 2**30)
 
-    def _launch(self, points: list[Point]) -> list[JobReturn]:
-        return launch_ray(points, self.address, self.cpus, self.gpus)
+    def _engine(self) -> Engine:
+        return Ray(self.address, self.resources)

@@ -79,6 +79,16 @@ def read_json(file: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def write_json(file: Path, value: Any) -> None:
+    """Whole or not at all: written beside, then renamed."""
+    beside = file.with_name(f".{file.name}.tmp")
+    with beside.open("w") as opened:
+        opened.write(json.dumps(value, indent=2) + "\n")
+        opened.flush()
+        os.fsync(opened.fileno())
+    os.replace(beside, file)
+
+
 def sync(folder: Path) -> None:
     """Have the disk keep what was written: a name that is there after a power cut has its content."""
     for file in _files(folder):

@@ -59,19 +59,9 @@ class Run:
     @property
     def name(self) -> str:
         """A folder name that says what was overridden: `lora.r=32,optimizer.lr=0.001`, or `default`."""
-        dropped = (*NOT_IDENTITY, "experiments", "hydra")
-        kept = sorted(
-            _plain(o) for o in self.overrides if re.split(r"[.=/@]", o.lstrip("+~"))[0] not in dropped
-        )
-        if self.config_name != MAIN:
-            repeated = Path(self.config_dir or ".").resolve()
-            kept = [f"{repeated.parent.name}-{repeated.name}", *kept]
-        text = secrets.redact(",".join(kept)) or "default"
-        clean = re.sub(r"[^\w.,=+-]+", "_", text, flags=re.ASCII)
-        if clean == text and len(text) <= 120:
-            return text
-        # What was replaced or cut off still tells two runs apart.
-        return f"{clean[:110]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        repeated = Path(self.config_dir or ".").resolve()
+        of = [f"{repeated.parent.name}-{repeated.name}"] if self.config_name != MAIN else []
+        return folder_name(self.overrides, of)
 
     @property
     def folder(self) -> Path:
@@ -99,6 +89,18 @@ class Run:
         plain = OmegaConf.to_container(self.cfg, resolve=True)
         assert isinstance(plain, dict)
         return {str(key): value for key, value in plain.items()}
+
+
+def folder_name(overrides: Sequence[str], of: Sequence[str] = ()) -> str:
+    """What was overridden, readable and never too long for a file system: `lora.r=32,optimizer.lr=0.001`."""
+    dropped = (*NOT_IDENTITY, "experiments", "hydra")
+    kept = sorted(_plain(o) for o in overrides if re.split(r"[.=/@]", o.lstrip("+~"))[0] not in dropped)
+    text = secrets.redact(",".join([*of, *kept])) or "default"
+    clean = re.sub(r"[^\w.,=+-]+", "_", text, flags=re.ASCII)
+    if clean == text and len(text) <= 120:
+        return text
+    # What was replaced or cut off still tells two apart.
+    return f"{clean[:110]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _plain(override: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import subprocess
@@ -10,9 +11,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from sft_research import hardware
+from sft_research import hardware, lock
 from sft_research.config import ROOT
 
+GIT = "git.json"
 PACKAGES = (
     "sft_research", "torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes",
     "unsloth", "unsloth_zoo", "hydra-core", "omegaconf", "wandb", "tokenizers", "numpy",
@@ -29,7 +31,8 @@ def describe(fingerprint: str, model_revision: str | None = None) -> dict[str, A
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
-        "git": _git(),
+        "git": git(),
+        "host": lock.host(),
         "cpu": hardware.cpu(),
         "cpu_threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
@@ -45,10 +48,15 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _git() -> dict[str, Any] | None:
-    """Commit, uncommitted changes and new files of the code that ran; None outside a checkout."""
+def git() -> dict[str, Any] | None:
+    """Commit, uncommitted changes and new files of the code that ran; None outside a checkout.
 
-    def git(*words: str) -> str | None:
+    A frozen copy of the code carries what was true of the checkout.
+    """
+    if (ROOT / GIT).is_file():
+        return json.loads((ROOT / GIT).read_text())
+
+    def ask(*words: str) -> str | None:
         try:
             done = subprocess.run(
                 ["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=20
@@ -57,8 +65,8 @@ def _git() -> dict[str, Any] | None:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    commit = git("rev-parse", "HEAD")
+    commit = ask("rev-parse", "HEAD")
     if not commit:
         return None
-    new = git("ls-files", "--others", "--exclude-standard") or ""
-    return {"commit": commit, "diff": git("diff", "HEAD") or "", "untracked": new.splitlines()}
+    new = ask("ls-files", "--others", "--exclude-standard") or ""
+    return {"commit": commit, "diff": ask("diff", "HEAD") or "", "untracked": new.splitlines()}

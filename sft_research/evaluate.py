@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -47,9 +47,11 @@ class Judge:
     settings: Evaluation
     think_tags: Sequence[str] | None
     console: IO[str]
+    note: Callable[[str], None]
 
     def __call__(self, when: str, known_loss: float | None = None) -> Judged:
         """`known_loss`: the held-out loss at this step, where the trainer has just measured it."""
+        self.note(f"evaluating {when}")
         held_out, settings = self.data.held_out.examples, self.settings
         loss = known_loss
         if loss is None and held_out:

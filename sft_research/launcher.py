@@ -1,170 +1,123 @@
-"""A grid: one process a run, so that no GPU memory, W&B run or random state is shared.
+"""Drives a grid: what is finished is skipped, the rest runs wherever the engine runs it, and all of it is shown.
 
-Each point is the command a person would have typed, so a point can be repeated alone, and a grid
-that is run again skips what is finished.
+Each point is the command a person would have typed, in a process of its own, so that no GPU memory, W&B run
+or random state is shared, and a point can be repeated alone.
 """
 
 from __future__ import annotations
 
-import json
+import importlib
 import logging
-import sys
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 
-from sft_research import result, secrets, stopping
-from sft_research.config import MAIN, ConfigError, compose, config_dir_of
+from sft_research import secrets, stopping
+from sft_research.config import ConfigError
 from sft_research.console import speaking
-from sft_research.point import Ended, Here, Point, run_point
+from sft_research.grid import Grid
+from sft_research.live import Live
+from sft_research.point import Ended, Point
 from sft_research.stopping import Stopped
 
 log = logging.getLogger("sft_research")
+LOOK_S = 0.2  # between two looks at what goes on
 
 
 class GridFailed(Exception):
     """At least one point of a grid failed: which ones, and why."""
 
 
-def points_of(job_overrides: Iterable[Sequence[str]], config: DictConfig) -> list[Point]:
-    """The grid's points; raises ConfigError where two of them would write one folder."""
-    if config.plan:
-        raise ConfigError("plan=true is of one run, and this is a grid. Fix: plan=false, or leave out -m")
-    config_dir = config_dir_of(config.hydra)
-    if config.hydra.job.config_name != MAIN:
-        raise ConfigError("the config of a run's folder makes one run. Fix: leave out -m")
-    experiment = config.hydra.runtime.choices.get("experiments")
-    points = []
-    grid = [tuple(overrides) for overrides in job_overrides]
-    for overrides in grid:
-        typed = [f"experiments={experiment}", *overrides] if experiment else list(overrides)
-        typed = list(dict.fromkeys(typed))
-        run = compose(typed, config_dir)
-        flags = ["--config-dir", config_dir] if config_dir else []
-        command = (sys.executable, "-m", "sft_research.train", *flags, *typed, "hydra.mode=RUN")
-        label = " ".join(o for o in overrides if len(grid) == 1 or any(o not in other for other in grid))
-        points.append(Point(overrides, run.folder, command, secrets.redact(label)))
-    if len({point.folder for point in points}) < len(points):
-        raise ConfigError(
-            "two points of this grid have the same overrides. Fix: leave out the repeated value"
+class Engine(Protocol):
+    """Where points run. Nothing here waits, but for a scheduler's answer."""
+
+    def start(self, grid: Grid, points: Sequence[Point]) -> None:
+        """Take on the points that are not finished. Raises ConfigError where that cannot be."""
+
+    def poll(self) -> Iterator[tuple[Point, Ended]]:
+        """Those that have ended since the last time; where there is room, others are started."""
+        ...
+
+    def running(self) -> Mapping[Point, tuple[str, str | None]]:
+        """Those that go on: their host, and their job where there is a scheduler."""
+        ...
+
+    def stop(self, number: int) -> None:
+        """The grid got this signal: no point is started any more."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing left to wait for."""
+        ...
+
+    @property
+    def left(self) -> str:
+        """Of an engine that was stopped: what a person is to know about its points."""
+        ...
+
+
+def launch(grid: Grid, engine: Engine) -> list[JobReturn]:
+    """Hydra's answer a point: its held-out loss.
+
+    Raises GridFailed, after all have ended, naming each failure, and Stopped when a signal has ended the grid.
+    """
+    asked: list[int] = []
+    with grid.held(), stopping.listening(lambda number, _: asked.append(number)), speaking() as console:
+        todo = grid.look()
+        done = len(grid.points) - len(todo)
+        if done:
+            log.info("%d of %d runs are finished already.", done, len(grid.points))
+        if todo:
+            with Live(grid, console) as live:
+                _drive(grid, engine, todo, live, asked)
+        log.info("%s", grid.folder / "sweep.json")
+    if asked:
+        stopped = Stopped(asked[0])
+        stopped.args = (f"Interrupted. {engine.left}The same command goes on with the grid.",)
+        raise stopped
+    return _returns(grid)
+
+
+def _drive(grid: Grid, engine: Engine, todo: list[Point], live: Live, asked: list[int]) -> None:
+    engine.start(grid, todo)
+    told = 0
+    while not engine.idle:
+        for number in asked[told:]:
+            engine.stop(number)
+            told += 1
+        for point, end in engine.poll():
+            live.ended(point, grid.ended(point, end))
+        grid.goes_on(engine.running())
+        live.show()
+        time.sleep(LOOK_S)
+
+
+def _returns(grid: Grid) -> list[JobReturn]:
+    failed = [(p, b) for p, b in grid.became.items() if b.state != "finished"]
+    if failed:
+        lines = (f"  {point.label}: {became.cause or became.state}" for point, became in failed)
+        raise GridFailed(f"{len(failed)} of {len(grid.points)} runs failed\n" + "\n".join(lines))
+    return [
+        JobReturn(
+            overrides=point.overrides, status=JobStatus.COMPLETED, _return_value=grid.became[point].loss
         )
-    return points
+        for point in grid.points
+    ]
 
 
 def redact_what_hydra_wrote(config: DictConfig) -> None:
-    """Strike secrets out of multirun.yaml, in which Hydra keeps what was typed, before the first run."""
+    """Strike secrets out of multirun.yaml, in which Hydra's own sweepers keep what was typed."""
     file = Path(config.hydra.sweep.dir) / "multirun.yaml"
     if file.is_file():
         file.write_text(secrets.redact(file.read_text()))
 
 
-def launch_local(points: list[Point], n: int) -> list[JobReturn]:
-    """At most `n` processes at a time on this machine. A signal is passed on to them, and no more are started;
-    raises Stopped when they have ended."""
-    if n < 1:
-        raise ConfigError(f"hydra.launcher.n={n} starts no run. Fix: hydra.launcher.n=1")
-    here = Here()
-    with stopping.listening(here.pass_on), speaking(), ThreadPoolExecutor(n) as pool:
-        waiting = {pool.submit(here.run, point): i for i, point in enumerate(points)}
-        ended = {}
-        try:
-            for future in as_completed(waiting):
-                index, end = waiting[future], future.result()
-                if end and not here.asked:  # what a signal has ended says so in its own folder
-                    ended[index] = end
-                    _say(len(ended), points, points[index], end)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # leaving the block alone would run them all
-            raise
-    if here.asked:
-        stopped = Stopped(here.asked)
-        stopped.args = ("Interrupted. The same command goes on with the grid.",)
-        raise stopped
-    return _returns(points, [ended[i] for i in range(len(points))])
-
-
-def launch_slurm(points: list[Point], folder: Path, parameters: dict[str, Any]) -> list[JobReturn]:
-    """One job of a Slurm array a point, through submitit."""
-    submitit = _library("submitit", "slurm")
-    try:
-        executor = submitit.AutoExecutor(folder=folder, cluster="slurm")
-    except RuntimeError as error:
-        raise ConfigError(f"{error}. Fix: hydra/launcher=local, or run this where sbatch is") from error
-    executor.update_parameters(name="sft_research", **parameters)
-    jobs = executor.map_array(run_point, points)
-    ended = []
-    with speaking():
-        for number, (point, job) in enumerate(zip(points, jobs, strict=True), start=1):
-            lost = job.exception()
-            ended.append(job.result() if lost is None else Ended(1, str(lost)))
-            _say(number, points, point, ended[-1])
-    return _returns(points, ended)
-
-
-def launch_ray(points: list[Point], address: str | None, cpus: float, gpus: float) -> list[JobReturn]:
-    """One Ray task a point, on an existing cluster or one started here."""
-    ray = _library("ray", "ray")
-    ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
-    try:
-        task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=0)(run_point)
-        futures = [task.remote(point) for point in points]
-        ended = []
-        with speaking():
-            for number, (point, future) in enumerate(zip(points, futures, strict=True), start=1):
-                try:
-                    ended.append(ray.get(future))
-                except ray.exceptions.RayError as error:
-                    ended.append(Ended(1, str(error)))
-                _say(number, points, point, ended[-1])
-    finally:
-        ray.shutdown()
-    return _returns(points, ended)
-
-
-def _returns(points: list[Point], ended: list[Ended]) -> list[JobReturn]:
-    """Hydra's answer a point: its held-out loss. Raises GridFailed, after all have ended, naming each failure."""
-    causes = [_cause(point, end) for point, end in zip(points, ended, strict=True)]
-    failed = [f"  {point.label}: {cause}" for point, cause in zip(points, causes, strict=True) if cause]
-    if failed:
-        raise GridFailed(f"{len(failed)} of {len(points)} runs failed\n" + "\n".join(failed))
-    return [
-        JobReturn(overrides=point.overrides, status=JobStatus.COMPLETED, _return_value=_loss(point))
-        for point in points
-    ]
-
-
-def _cause(point: Point, end: Ended) -> str:
-    """Why a run failed, in one line; empty where it did not."""
-    if end.status == 0:
-        return "" if (point.folder / "result.json").is_file() else "ended without a result"
-    failure = point.folder / "failure.json"
-    if end.status == 1 and failure.is_file():
-        found = json.loads(failure.read_text())
-        return f"{found['error']}: {found['message']}; {failure}"
-    if end.status == -9:
-        return "killed by signal 9, as a system that is out of memory does; plan=true says what it needs"
-    lines = end.tail.strip().splitlines()
-    return lines[-1] if lines else f"ended with status {end.status}"
-
-
-def _loss(point: Point) -> float | None:
-    return result.read(point.folder / "result.json").after.loss
-
-
-def _say(number: int, points: list[Point], point: Point, end: Ended) -> None:
-    cause = _cause(point, end)
-    loss = None if cause else _loss(point)
-    outcome = "failed" if cause else "done" if loss is None else f"held-out loss {loss:.4f}"
-    log.info("%s", f"[{number}/{len(points)}] {point.label}  {outcome}  {point.folder}")
-
-
-def _library(name: str, extra: str) -> Any:
-    import importlib
-
+def library(name: str, extra: str) -> Any:
+    """Import what only this launcher needs; raises ConfigError where it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError as error:

@@ -28,6 +28,7 @@ from sft_research.config import ConfigError
 
 BEAT_S = 5.0  # between two beats
 LIVES = 4  # beats without a change after which a holder is dead
+TRIES = 4
 CLAIM = 2  # beats after which a claim that nobody has written over holds
 
 _open: set[IO[str]] = set()  # of the locks that this process holds
@@ -43,9 +44,9 @@ def held(file: Path, what: Path) -> Iterator[None]:
     ):
         decided_here = _flock(opened, file, what)
         before = _read(file)
-        if before and (before.split()[0] != _host() or not decided_here) and _moves(file, before):
+        if before and (before.split()[0] != host() or not decided_here) and _moves(file, before):
             raise ConfigError(_refusal(what, before))
-        mine = f"{_host()} {os.getpid()} {uuid4().hex[:8]}"
+        mine = f"{host()} {os.getpid()} {uuid4().hex[:8]}"
         _write(opened, mine, 0)
         if not decided_here:
             time.sleep(CLAIM * BEAT_S)
@@ -63,15 +64,41 @@ def held(file: Path, what: Path) -> Iterator[None]:
                 opened.truncate(0)
 
 
-def _flock(opened: IO[str], file: Path, what: Path) -> bool:
-    """Whether the kernel decides who holds the file; raises ConfigError where it is another."""
+def of(folder: Path) -> Path:
+    """The lock's file of a run's folder: beside it, since the folder may be moved aside."""
+    return folder.with_name(f".{folder.name}.lock")
+
+
+def is_held(file: Path) -> bool:
+    """Whether a living process holds it, as far as the kernel says; nothing is waited for."""
     try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise ConfigError(_refusal(what, _read(file))) from error
+        opened = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
     except OSError:  # a file system without locks
         return False
-    return True
+    finally:
+        os.close(opened)
+    return False
+
+
+def _flock(opened: IO[str], file: Path, what: Path) -> bool:
+    """Whether the kernel decides who holds the file; raises ConfigError where it is another."""
+    for left in reversed(range(TRIES)):
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError as error:
+            if not left:
+                raise ConfigError(_refusal(what, _read(file))) from error
+            time.sleep(0.1)  # `is_held` may have it for a moment
+        except OSError:  # a file system without locks
+            return False
+    raise AssertionError("each try returns, raises or is followed by another")
 
 
 @contextmanager
@@ -125,7 +152,7 @@ def _read(file: Path) -> str:
     return file.read_text(errors="replace").strip()
 
 
-def _host() -> str:
+def host() -> str:
     return socket.gethostname() or "localhost"
 
 

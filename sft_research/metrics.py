@@ -16,6 +16,7 @@ from tqdm import tqdm
 from transformers import TrainerCallback
 
 from sft_research.evaluate import Judged
+from sft_research.record import Folder
 from sft_research.steps import Steps
 from sft_research.training import Trainer
 
@@ -28,6 +29,7 @@ NAMES = {
     "mean_token_accuracy": "train/token_accuracy",
     "eval_loss": "eval/loss",
 }
+NOTE_S = 1.0  # between two notes of where the run is
 OURS = ("step", "seconds", "time")  # of a row, beside what the tracker is given
 
 
@@ -35,9 +37,11 @@ class Metrics(TrainerCallback):
     """Writes each logged step to the file and the tracker, once, and moves the bar."""
 
     def __init__(
-        self, file: Path, tracker: Steps, trainer: Trainer, console: IO[str], constant: dict[str, float]
+        self, folder: Folder, tracker: Steps, trainer: Trainer, console: IO[str], constant: dict[str, float]
     ) -> None:
-        self._file = file
+        file = self._file = folder / "metrics.jsonl"
+        self._note = folder.note
+        self._noted = 0.0
         self._tracker = tracker
         self.trainer = trainer
         self._console = console
@@ -109,6 +113,14 @@ class Metrics(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.seconds += time.perf_counter() - self._step_began
         self._bar.update(1)
+        if time.perf_counter() - self._noted > NOTE_S:
+            self._noted = time.perf_counter()
+            each = self.seconds / state.global_step
+            left = (state.max_steps - state.global_step) * each
+            loss = self.rows[-1].get("train/loss") if self.rows else None
+            self._note(
+                "training", step=state.global_step, steps=state.max_steps, loss=loss, left_seconds=left
+            )
 
     def on_log(
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any

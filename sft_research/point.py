@@ -1,18 +1,22 @@
-"""One point of a grid: the command that makes it, and the process in which it runs."""
+"""One point of a grid: the command that makes it, the process in which it runs, and what its folder says of it."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
-from threading import RLock, Thread
-from types import FrameType
-from typing import IO, Any
+from threading import Thread
+from typing import IO
+
+from sft_research import lock
 
 LIFELINE = "SFT_LIFELINE"  # in the environment of a run whose standard input ends with its grid
+STANDING_BACK_S = 120.0  # for a process of this run that is still saving what it did elsewhere
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,12 @@ class Point:
     folder: Path
     command: tuple[str, ...]
     label: str  # the overrides that tell it from the other points
-    cwd: str = field(default_factory=os.getcwd)  # a Ray worker starts elsewhere
+    cwd: str = field(default_factory=os.getcwd)  # a cluster's worker starts elsewhere
+
+    @property
+    def held(self) -> bool:
+        """Whether another process is writing its folder."""
+        return lock.is_held(lock.of(self.folder))
 
 
 @dataclass(frozen=True)
@@ -34,44 +43,57 @@ class Ended:
     tail: str
 
 
-def run_point(point: Point) -> Ended:
-    """Run one point's command to its end, as a job of a cluster, which signals all processes of a job."""
-    with TemporaryFile() as said, _start(point, said) as process:
-        return _ended(process, said)
+@dataclass
+class Process:
+    """A point's process on this machine, in a session of its own: a signal reaches it through its grid alone.
 
-
-class Here:
-    """The runs of a grid on this machine, each in a session of its own: a signal reaches it through the grid alone.
-
-    So it comes as often as the grid gets it, whether a terminal's Ctrl-C or `kill` of the grid's process sends it.
+    Its standard input ends with the grid, however that ends, and it saves and stops then. What it says goes to a
+    file and not to a pipe, so that it may still say what it does when nobody reads.
     """
 
-    def __init__(self) -> None:
-        self.asked: int | None = None  # the first signal that came
-        self._running: set[subprocess.Popen] = set()
-        self._starting = RLock()  # again, by a second signal that comes while the first is passed on
+    point: Point
+    environment: Mapping[str, str]
+    keeps: Sequence[int] = ()  # open files that it inherits
 
-    def run(self, point: Point) -> Ended | None:
-        """Run one point's command to its end; None where the grid has been asked to stop."""
-        with TemporaryFile() as said:
-            with self._starting:  # a signal comes before a run is started, or finds it
-                if self.asked is not None:
-                    return None
-                alone = {"stdin": subprocess.PIPE, "start_new_session": True}
-                process = _start(point, said, **alone, env=os.environ | {LIFELINE: "stdin"})
-                self._running.add(process)
-            try:
-                with process:
-                    return _ended(process, said)
-            finally:
-                self._running.discard(process)
+    def __post_init__(self) -> None:
+        self._said: IO[bytes] = TemporaryFile()  # noqa: SIM115, closed in `ended`
+        self._process = subprocess.Popen(
+            self.point.command,
+            cwd=self.point.cwd,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=self._said,
+            start_new_session=True,
+            env={**self.environment, LIFELINE: "stdin"},
+            pass_fds=self.keeps,
+        )
 
-    def pass_on(self, number: int, frame: FrameType | None = None) -> None:
-        """The grid's handler of every signal: no run is started any more, and those that go on are told."""
-        with self._starting:
-            self.asked = self.asked or number
-            for process in self._running:
-                process.send_signal(number)
+    def ended(self, wait: bool = False) -> Ended | None:
+        """How it ended; None while it goes on."""
+        if self._process.poll() is None and not wait:
+            return None
+        with self._process, self._said:  # closed, and waited for
+            self._process.wait()
+            self._said.seek(0)
+            return Ended(self._process.returncode, self._said.read().decode(errors="replace")[-2000:])
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+
+def run_point(point: Point) -> Ended:
+    """Run one point's command to its end, as a job of a cluster."""
+    stand_back(point)
+    ended = Process(point, os.environ).ended(wait=True)
+    assert ended
+    return ended
+
+
+def stand_back(point: Point) -> None:
+    """Wait, for a while, until no other process writes the point's folder."""
+    until = time.monotonic() + STANDING_BACK_S
+    while point.held and time.monotonic() < until:
+        time.sleep(1)
 
 
 def stop_with_the_grid() -> None:
@@ -84,14 +106,3 @@ def _watch() -> None:
     while os.read(0, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _start(point: Point, said: IO[bytes], **more: Any) -> subprocess.Popen:
-    # Files and no pipes: a run whose grid is gone, and that saves, may still say what it does.
-    return subprocess.Popen(point.command, cwd=point.cwd, stdout=subprocess.DEVNULL, stderr=said, **more)
-
-
-def _ended(process: subprocess.Popen, said: IO[bytes]) -> Ended:
-    status = process.wait()
-    said.seek(0)
-    return Ended(status, said.read().decode(errors="replace")[-2000:])

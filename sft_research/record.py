@@ -12,8 +12,9 @@ import logging
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,13 +67,14 @@ class Folder:
         and is raised again.
         """
         lock.require_writable(self.path)
-        with lock.held(self.path.with_name(f".{self.path.name}.lock"), self.path):
+        with lock.held(lock.of(self.path), self.path):
             if found := self.finished():
                 yield found
                 return
             self._take_up()
             cfg = OmegaConf.merge(self.run.cfg, {"rerun": False})  # composed again, it keeps nothing aside
             (self / "config.yaml").write_text(secrets.redact(OmegaConf.to_yaml(cfg, resolve=True)))
+            self.note("loading")
             step = checkpoint.step_of(self.checkpoint) if self.checkpoint else None
             with captured(self / "train.log") as stream:
                 try:
@@ -82,14 +84,14 @@ class Folder:
                     failure.leave(error, self.run, self.write_json, stream)
                     raise
 
+    def note(self, state: str, **numbers: Any) -> None:
+        """What the run does now, for a grid that shows it: state.json. Not worth failing for."""
+        process = {"state": state, "host": lock.host(), "process": os.getpid(), "time": time.time()}
+        with suppress(OSError):
+            self.write_json("state.json", process | numbers)
+
     def write_json(self, name: str, value: Any) -> None:
-        """Whole or not at all: written beside, then renamed."""
-        beside = (self / name).with_name(f".{Path(name).name}.tmp")
-        with beside.open("w") as file:
-            file.write(json.dumps(secrets.redact(value), indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, self / name)
+        checkpoint.write_json(self / name, secrets.redact(value))
 
     @property
     def tracker_id(self) -> str:

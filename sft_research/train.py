@@ -78,8 +78,8 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
     with library_bars_off(), stopping.at_safe_points(), recording(build(cfg.tracking), about) as tracker:
         trainer = build_trainer(run, weights, data, str(folder / "checkpoints"))
         preflight.before(trainer)
-        metrics = Metrics(folder / "metrics.jsonl", tracker, trainer, console, constant)
-        judge = Judge(weights, data, build(cfg.evaluation), model.think_tags, console)
+        metrics = Metrics(folder, tracker, trainer, console, constant)
+        judge = Judge(weights, data, build(cfg.evaluation), model.think_tags, console, folder.note)
         before = folder.scores_before(lambda: judge("before training"))
         if not folder.checkpoint:
             metrics.record_scores(before)

@@ -77,7 +77,14 @@ def judge(tiny_folder):
 
     def made(rows, questions):
         data = Data(tokenizer, Encoded([], 0, 0), Encoded(rows, 0, 0), added_tokens=[], checkable=True)
-        return Judge(model, data, Evaluation(questions, max_new_tokens=4, batch_size=2), None, io.StringIO())
+        return Judge(
+            model,
+            data,
+            Evaluation(questions, max_new_tokens=4, batch_size=2),
+            None,
+            io.StringIO(),
+            lambda when: None,
+        )
 
     return made
 
@@ -129,7 +136,7 @@ def test_scores_before_training_and_after_it_are_of_one_precision(tmp_path: Path
     for name, parameter in trainer.model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter)
-    judge = Judge(trainer.model, made_.data, settings, None, io.StringIO())
+    judge = Judge(trainer.model, made_.data, settings, None, io.StringIO(), lambda when: None)
     before = judge("before")
     trainer.accelerator.prepare(trainer.model)
     assert judge("after") == before

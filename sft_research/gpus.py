@@ -1,0 +1,69 @@
+"""The GPUs of this machine, handed out to runs: one that a run of any grid of this machine has is not given again."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import gettempdir
+
+NAMES = "CUDA_VISIBLE_DEVICES"
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Names for CUDA_VISIBLE_DEVICES, and a lock's open file for each. The run inherits the files, so that a GPU is
+    its own for as long as either it or its grid lives."""
+
+    names: tuple[str, ...] = ()
+    files: tuple[int, ...] = ()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {NAMES: ",".join(self.names)} if self.names else {}
+
+    def give_back(self) -> None:
+        for file in self.files:
+            os.close(file)
+
+
+def visible() -> list[str]:
+    """Those that this process may use: of CUDA_VISIBLE_DEVICES, or all that the driver lists."""
+    if NAMES in os.environ:
+        return [name for name in os.environ[NAMES].split(",") if name not in ("", "-1")]
+    try:
+        done = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return re.findall(r"^GPU (\d+):", done.stdout, re.MULTILINE)
+
+
+def take(names: Sequence[str], count: int) -> Taken | None:
+    """`count` free ones of these; None where fewer are free."""
+    taken = Taken()
+    for name in names:
+        if len(taken.names) == count:
+            break
+        file = _locked(name)
+        if file is not None:
+            taken = Taken((*taken.names, name), (*taken.files, file))
+    if len(taken.names) == count:
+        return taken
+    taken.give_back()
+    return None
+
+
+def _locked(name: str) -> int | None:
+    """The open file of a GPU's lock, which is every user's; None where another has it."""
+    place = Path(gettempdir(), f"sft_research-gpu-{re.sub(r'[^0-9A-Za-z-]', '_', name)}.lock")
+    file = os.open(place, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        return None
+    return file

@@ -1,0 +1,190 @@
+"""A grid: its points, what became of each of them, and sweep.json, which says so.
+
+runs/<experiment>/grids/<what was typed>/
+  sweep.json   slurm/   code/
+"""
+
+from __future__ import annotations
+
+import copy
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+from sft_research import lock, secrets
+from sft_research.checkpoint import read_json, write_json
+from sft_research.config import MAIN, ConfigError, Run, compose, config_dir_of, folder_name
+from sft_research.point import Ended, Point
+from sft_research.record import Folder
+
+GRIDS = "grids"
+
+
+@dataclass
+class Became:
+    """What is known of a point. `state`: waiting, running, finished, failed or interrupted."""
+
+    state: str = "waiting"
+    cause: str | None = None  # of a failure
+    loss: float | None = None  # held out, after training, in nats a completion token
+    seconds: float | None = None
+    host: str | None = None
+    job: str | None = None
+
+
+@dataclass
+class Grid:
+    """The points, where the grid keeps its own files, and the command that makes it."""
+
+    points: list[Point]
+    runs: list[Run]
+    folder: Path
+    command: str
+    became: dict[Point, Became] = field(default_factory=dict)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """One process drives a grid; raises ConfigError where it is another."""
+        lock.require_writable(self.folder)
+        self.folder.mkdir(exist_ok=True)
+        with lock.held(lock.of(self.folder), self.folder):
+            yield
+
+    def look(self) -> list[Point]:
+        """Read what every point's folder says of it, and give those that are not finished."""
+        self.became = {p: finished(r) or Became() for p, r in zip(self.points, self.runs, strict=True)}
+        self.write()
+        return [point for point in self.points if self.became[point].state != "finished"]
+
+    def goes_on(self, running: Mapping[Point, tuple[str, str | None]]) -> None:
+        """Note those that run: their host and their job."""
+        for point, became in self.became.items():
+            if point in running and became.state == "waiting":
+                became.state, (became.host, became.job) = "running", running[point]
+            elif point not in running and became.state == "running":
+                became.state = "waiting"
+
+    def ended(self, point: Point, end: Ended) -> Became:
+        """What a point's process has left behind."""
+        run = self.runs[self.points.index(point)]
+        became = finished(run) or _unfinished(point, end)
+        self.became[point] = became
+        self.write()
+        return became
+
+    def write(self) -> None:
+        points = [
+            {
+                "overrides": [secrets.redact(override) for override in point.overrides],
+                "label": point.label,
+                "folder": str(Path("..", "..", point.folder.name)),
+                **asdict(self.became.get(point, Became())),
+            }
+            for point in self.points
+        ]
+        write_json(self.folder / "sweep.json", {"command": self.command, "points": points})
+
+
+def finished(run: Run) -> Became | None:
+    """What a finished run came to, read without importing torch."""
+    result = Folder(run).finished()
+    if result is None:
+        return None
+    environment = read_json(run.folder / "environment.json")
+    return Became("finished", None, result.after.loss, result.seconds, environment.get("host"))
+
+
+def _unfinished(point: Point, end: Ended) -> Became:
+    state = read_json(point.folder / "state.json")
+    failure = read_json(point.folder / "failure.json")
+    asked = failure.get("status") == "interrupted" or end.status > 128
+    cause = None if asked else why(point, end)
+    return Became("interrupted" if asked else "failed", cause, host=state.get("host"))
+
+
+def why(point: Point, end: Ended) -> str:
+    """The cause of a failure, in one line."""
+    if end.status == 0:
+        return "ended without a result"
+    file = point.folder / "failure.json"
+    failure = read_json(file)
+    if end.status == 1 and failure:
+        return f"{failure.get('error')}: {failure.get('message')}; {file}"
+    if end.status == -9:
+        return "killed by signal 9, as a system that is out of memory does; plan=true says what it needs"
+    lines = end.tail.strip().splitlines()
+    return lines[-1] if lines else f"ended with status {end.status}"
+
+
+def grid_of(job_overrides: Iterable[Sequence[str]], config: DictConfig) -> Grid:
+    """The grid that Hydra's sweeper asks for; raises ConfigError where two of its points would write one folder."""
+    if config.plan:
+        raise ConfigError("plan=true is of one run, and this is a grid. Fix: plan=false, or leave out -m")
+    if config.hydra.job.config_name != MAIN:
+        raise ConfigError("the config of a run's folder makes one run. Fix: leave out -m")
+    config_dir = config_dir_of(config.hydra)
+    choice = config.hydra.runtime.choices.get("experiments")
+    experiment = [f"experiments={choice}"] if choice else []
+    grid = [tuple(overrides) for overrides in job_overrides]
+    runs = composed([list(dict.fromkeys([*experiment, *overrides])) for overrides in grid], config_dir)
+    if len({run.folder for run in runs}) < len(runs):
+        raise ConfigError(
+            "two points of this grid have the same overrides. Fix: leave out the repeated value"
+        )
+    flags = ["--config-dir", config_dir] if config_dir else []
+    points = []
+    for overrides, run in zip(grid, runs, strict=True):
+        command = (sys.executable, "-m", "sft_research.train", *flags, *run.overrides, "hydra.mode=RUN")
+        label = " ".join(o for o in overrides if len(grid) == 1 or any(o not in other for other in grid))
+        points.append(Point(overrides, run.folder, command, secrets.redact(label)))
+    typed = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
+    words = [
+        "python",
+        "-m",
+        "sft_research.train",
+        "-m",
+        *flags,
+        *(o for o in typed if o != "hydra.mode=MULTIRUN"),
+    ]
+    folder = runs[0].folder.parent / GRIDS / folder_name(config.hydra.overrides.task)
+    return Grid(points, runs, folder, secrets.redact(shlex.join(words)))
+
+
+def composed(grid: Sequence[Sequence[str]], config_dir: str | None) -> list[Run]:
+    """The run of each list of overrides, as `compose` makes it.
+
+    Hydra reads all its files for each, 0.2 s; where points differ in values alone they are read once.
+    """
+    first = compose(grid[0], config_dir)
+    varied = {o for overrides in grid for o in overrides if not all(o in other for other in grid)}
+    bases: dict[tuple[str, ...], Run] = {}
+    runs = []
+    for overrides in grid:
+        values = [o for o in overrides if o in varied and _is_value(o, first.cfg)]
+        read = tuple(o for o in overrides if o not in values)
+        try:
+            base = bases[read] = bases.get(read) or compose(read, config_dir)
+            runs.append(replace(base, cfg=_with(base.cfg, values), overrides=tuple(overrides)))
+        except Exception:  # whatever it is, Hydra says it better
+            runs.append(compose(overrides, config_dir))
+    return runs
+
+
+def _is_value(override: str, cfg: DictConfig) -> bool:
+    """`lora.r=8`, and neither `lora=rslora` nor `+lora.x=1`"""
+    key = override.partition("=")[0]
+    return OmegaConf.select(cfg, key) is not None and not OmegaConf.is_dict(OmegaConf.select(cfg, key))
+
+
+def _with(cfg: DictConfig, values: Sequence[str]) -> DictConfig:
+    """A copy with these values, set as Hydra sets them."""
+    changed = copy.deepcopy(cfg)
+    for override in OverridesParser.create().parse_overrides(list(values)):
+        OmegaConf.update(changed, override.key_or_group, override.value(), merge=True)
+    return changed

@@ -1,0 +1,79 @@
+"""What a person sees of a grid: one line a run that goes on, drawn over in a terminal, and one for each that ended."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from typing import IO
+
+from sft_research.checkpoint import read_json
+from sft_research.grid import Became, Grid
+from sft_research.point import Point
+from sft_research.summary import clock
+
+DRAW_S = 1.0
+UP, CLEAR = "\x1b[{}A", "\x1b[J"
+
+
+class Live:
+    """`with Live(grid, console) as live: live.ended(point, became); live.show()`"""
+
+    def __init__(self, grid: Grid, console: IO[str]) -> None:
+        self.grid, self.console = grid, console
+        self._drawn = 0  # lines on the screen that the next drawing takes the place of
+        self._next = 0.0
+        self._width = max((len(point.label) for point in grid.points), default=0)
+
+    def __enter__(self) -> Live:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._wipe()
+
+    def ended(self, point: Point, became: Became) -> None:
+        """A line that stays."""
+        self._wipe()
+        count = sum(b.state not in ("waiting", "running") for b in self.grid.became.values())
+        outcome = became.state
+        if became.state == "finished":
+            outcome = "done" if became.loss is None else f"held-out loss {became.loss:.4f}"
+        print(
+            f"[{count}/{len(self.grid.points)}] {point.label}  {outcome}  {point.folder}", file=self.console
+        )
+        self.console.flush()
+        self._next = 0.0
+
+    def show(self) -> None:
+        """The runs that go on, at most once a second, where somebody looks."""
+        if not self.console.isatty() or time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + DRAW_S
+        columns, rows = shutil.get_terminal_size()
+        running = [point for point, became in self.grid.became.items() if became.state == "running"]
+        lines = [self._line(point)[: columns - 1] for point in running[: rows - 3]]
+        if more := len(running) - len(lines):
+            lines.append(f"... and {more} more")
+        self._wipe()
+        print("\n".join([*lines, self._total()[: columns - 1]]), file=self.console, flush=True)
+        self._drawn = len(lines) + 1
+
+    def _line(self, point: Point) -> str:
+        now = read_json(point.folder / "state.json")
+        parts = [str(now.get("state", "starting"))]
+        if now.get("steps"):
+            parts.append(f"{now['step']}/{now['steps']}")
+        if now.get("loss") is not None:
+            parts.append(f"loss {now['loss']:.3f}")
+        if now.get("left_seconds") is not None:
+            parts.append(f"{clock(now['left_seconds'])} left")
+        return f"  {point.label:{self._width}}  {'  '.join(parts)}  {self.grid.became[point].host or ''}"
+
+    def _total(self) -> str:
+        states = [became.state for became in self.grid.became.values()]
+        said = [f"{states.count(s)} {s}" for s in ("finished", "failed", "running", "waiting") if s in states]
+        return f"  {', '.join(said)} of {len(states)} runs"
+
+    def _wipe(self) -> None:
+        if self._drawn:
+            self.console.write(UP.format(self._drawn) + CLEAR)
+            self._drawn = 0

@@ -1,0 +1,82 @@
+"""hydra/launcher=ray: one task a run on a Ray cluster. What ends one task, an exception, a killed worker or a node
+that is lost, leaves the others alone; a run whose worker or node was lost goes on elsewhere from its checkpoint.
+
+Ray ends the tasks of a driver that dies, and their runs save; the same command goes on with the grid.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sft_research.config import ConfigError
+from sft_research.grid import Grid
+from sft_research.launcher import library
+from sft_research.point import Ended, Point, run_point
+
+RETRIES = 3  # of a run whose worker or node is lost
+
+
+class Ray:
+    """`resources`: what a run takes of the cluster, as `ray.remote` names it."""
+
+    left = "Its runs save and end. "
+
+    def __init__(self, address: str | None, resources: dict[str, Any]) -> None:
+        self._address, self._resources = address, resources
+        self._tasks: dict[Any, Point] = {}
+        self._asked = False
+
+    def start(self, grid: Grid, points: Sequence[Point]) -> None:
+        ray = self._ray = library("ray", "ray")
+        try:
+            ray.init(
+                address=self._address,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                runtime_env={"env_vars": {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}},
+            )
+        except (ConnectionError, ValueError) as error:
+            raise ConfigError(
+                f"hydra.launcher.address={self._address}: {error}. Fix: hydra.launcher.address=auto, or null"
+            ) from error
+        self._require_room(ray)
+        task = ray.remote(**self._resources, max_retries=RETRIES)(run_point)
+        self._tasks = {task.remote(point): point for point in points}
+
+    def poll(self) -> Iterator[tuple[Point, Ended]]:
+        ended, _ = self._ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=0)
+        for task in ended:
+            point = self._tasks.pop(task)
+            try:
+                yield point, self._ray.get(task)
+            except self._ray.exceptions.RayError as error:
+                yield point, Ended(1, f"Ray lost its task: {str(error).strip().splitlines()[0]}")
+
+    def running(self) -> dict[Point, tuple[str, str | None]]:
+        return {point: ("ray", None) for point in self._tasks.values() if point.held}
+
+    def stop(self, number: int) -> None:
+        self._asked = True
+        self._ray.shutdown()
+
+    @property
+    def idle(self) -> bool:
+        return self._asked or not self._tasks
+
+    def _require_room(self, ray: Any) -> None:
+        """Ray waits for ever for what no node has."""
+        asked = {
+            "CPU": self._resources["num_cpus"],
+            "GPU": self._resources["num_gpus"],
+            **self._resources.get("resources", {}),
+        }
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(all(node.get(name, 0) >= amount for name, amount in asked.items()) for node in nodes):
+            has = "; ".join(", ".join(f"{k} {node.get(k, 0):g}" for k in asked) for node in nodes)
+            raise ConfigError(
+                f"no node of the Ray cluster has {', '.join(f'{k} {v:g}' for k, v in asked.items())}: {has}. "
+                "Fix: hydra.launcher.cpus=1 hydra.launcher.gpus=0"
+            )
