@@ -74,6 +74,8 @@ class Grid:
         """What a point's process has left behind."""
         run = self.runs[self.points.index(point)]
         became = finished(run) or _unfinished(point, end)
+        was = self.became[point]
+        became.host, became.job = became.host or was.host, was.job
         self.became[point] = became
         self.write()
         return became

@@ -1,0 +1,183 @@
+"""The points of a grid are what a person would have typed, and sweep.json says what became of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sft_research import lock
+from sft_research.config import ConfigError, compose
+from sft_research.grid import Became, composed, grid_of, why
+from sft_research.point import Ended
+from tests.grids import ID, grid, writing
+
+
+def config(*overrides: str, config_dir: str | None = None) -> Any:
+    """The driver's config of a grid, Hydra's part included."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    from sft_research.config import CONF_DIR
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return hydra_compose("train", list(overrides), return_hydra_config=True)
+
+
+# Points --------------------------------------------------------------------------------------------
+
+
+def test_a_point_is_the_command_a_person_would_type() -> None:
+    made = grid_of([["lora.r=8", "seed=1"], ["lora.r=16", "seed=1"]], config())
+    assert [p.command[1:] for p in made.points] == [
+        ("-m", "sft_research.train", "lora.r=8", "seed=1", "hydra.mode=RUN"),
+        ("-m", "sft_research.train", "lora.r=16", "seed=1", "hydra.mode=RUN"),
+    ]
+    assert [p.folder for p in made.points] == [
+        Path("runs/default/lora.r=8,seed=1"),
+        Path("runs/default/lora.r=16,seed=1"),
+    ]
+
+
+def test_a_point_is_called_by_what_tells_it_from_the_others() -> None:
+    made = grid_of([["seed=1", "lora.r=8"], ["seed=1", "lora.r=16"]], config())
+    assert [p.label for p in made.points] == ["lora.r=8", "lora.r=16"]
+
+
+def test_an_experiment_goes_with_each_of_its_points() -> None:
+    made = grid_of([["seed=1"]], config("experiments=demo"))
+    assert made.points[0].command[3:] == ("experiments=demo", "seed=1", "hydra.mode=RUN")
+    assert made.points[0].folder == Path("runs/demo/seed=1")
+
+
+def test_a_repeated_value_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"two points of this grid have the same overrides"):
+        grid_of([["seed=1"], ["seed=1"]], config())
+
+
+def test_a_grid_has_a_folder_of_its_own_that_says_what_was_typed() -> None:
+    made = grid_of([["lora.r=8"], ["lora.r=16"]], config("lora.r=16"))
+    assert made.folder == Path("runs/default/grids/lora.r=16")
+    assert made.command == "python -m sft_research.train -m lora.r=16"
+
+
+def test_what_is_composed_at_once_is_what_is_composed_one_by_one() -> None:
+    """Values that differ, an option of a group, a key that is added, a list, a value in quotes."""
+    varied = [
+        ["lora.r=4", "optimizer.lr=1e-3", "packing=none"],
+        ["lora.r=8", "optimizer.lr=2e-3", "packing=bfd"],
+        ["lora.r=8", "lora.target_modules=[q_proj,v_proj]", "+training.weight_decay=0.0"],
+        ["lora=rslora", "lora.r=16", "dataset_format.system='a, b'"],
+        ["lora=none", "seed=3"],
+    ]
+    grid_ = [["model=tiny", *overrides] for overrides in varied]
+    made = composed(grid_, None)
+    alone = [compose(overrides) for overrides in grid_]
+    assert [run.resolved for run in made] == [run.resolved for run in alone]
+    assert [(run.folder, run.overrides, run.experiment) for run in made] == [
+        (run.folder, run.overrides, run.experiment) for run in alone
+    ]
+
+
+def test_a_wrong_point_is_named_as_hydra_does() -> None:
+    with pytest.raises(Exception, match=r"lora\.rank"):
+        composed([["lora.r=4"], ["lora.rank=4"]], None)
+
+
+# What became of them -------------------------------------------------------------------------------
+
+
+def points_in(file: Path) -> dict[str, dict[str, Any]]:
+    return {point["label"]: point for point in json.loads(file.read_text())["points"]}
+
+
+def test_sweep_json_says_of_every_point_what_became_of_it(tmp_path: Path) -> None:
+    made = grid(tmp_path, {"done": "", "waits": "", "runs": "", "fails": "", "asked": "", "another": ""})
+    for label, run in (("done", ID), ("another", "of another grid")):
+        subprocess.run([sys.executable, "-c", writing(tmp_path / label, 0.25, run)], check=True)
+    (tmp_path / "done" / "environment.json").write_text('{"host": "n1"}')
+    points = {point.label: point for point in made.points}
+    with made.held():
+        assert [p.label for p in made.look()] == ["waits", "runs", "fails", "asked", "another"]
+        made.goes_on({points["runs"]: ("n2", "12_3"), points["asked"]: ("n4", "12_5")})
+        made.ended(points["fails"], Ended(7, "no such drawer\n"))
+        made.ended(points["asked"], Ended(143, "Interrupted.\n"))
+    found = points_in(tmp_path / "grids" / "of-a-test" / "sweep.json")
+    keys = ("state", "cause", "loss", "seconds", "host", "job")
+    assert {label: tuple(point[key] for key in keys) for label, point in found.items()} == {
+        "done": ("finished", None, 0.25, 12.5, "n1", None),
+        "waits": ("waiting", None, None, None, None, None),
+        "runs": ("running", None, None, None, "n2", "12_3"),
+        "fails": ("failed", "no such drawer", None, None, None, None),
+        "asked": ("interrupted", None, None, None, "n4", "12_5"),
+        "another": ("waiting", None, None, None, None, None),
+    }
+    assert {label: point["folder"] for label, point in found.items()}["done"] == "../../done"
+    assert (tmp_path / "grids" / "of-a-test" / found["done"]["folder"] / "result.json").is_file()
+
+
+def test_a_point_that_no_longer_goes_on_waits_again(tmp_path: Path) -> None:
+    """Requeued: it runs, then waits for a node, then runs."""
+    made = grid(tmp_path, {"a": ""})
+    (point,) = made.points
+    with made.held():
+        made.look()
+        made.goes_on({point: ("n1", "12_0")})
+        assert made.became[point] == Became("running", host="n1", job="12_0")
+        made.goes_on({})
+        assert made.became[point].state == "waiting"
+
+
+def test_one_process_drives_a_grid(tmp_path: Path) -> None:
+    made = grid(tmp_path, {"a": ""})
+    code = "import sys; from tests.grids import *; import pathlib\nwith grid(pathlib.Path('.'), {'a': ''}).held(): pass"
+    with made.held():
+        assert lock.is_held(lock.of(made.folder))
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            env={"PYTHONPATH": str(Path(__file__).parents[1])},
+        )
+    assert "grids/of-a-test is being written by another process" in done.stderr
+    assert not lock.is_held(lock.of(made.folder))
+
+
+@pytest.mark.parametrize(
+    ("end", "failure", "cause"),
+    [
+        (
+            Ended(1, "Traceback"),
+            {"error": "RuntimeError", "message": "loss is nan"},
+            "RuntimeError: loss is nan; ",
+        ),
+        (
+            Ended(2, "lora.r=0 is out of range. Fix: lora.r=1\n"),
+            None,
+            "lora.r=0 is out of range. Fix: lora.r=1",
+        ),
+        (
+            Ended(-9, ""),
+            None,
+            "killed by signal 9, as a system that is out of memory does; plan=true says what it",
+        ),
+        (Ended(0, ""), None, "ended without a result"),
+        (Ended(7, ""), None, "ended with status 7"),
+    ],
+)
+def test_a_failure_has_its_cause_in_one_line(
+    end: Ended, failure: dict[str, str] | None, cause: str, tmp_path: Path
+) -> None:
+    (point,) = grid(tmp_path, {"a": ""}).points
+    point.folder.mkdir()
+    if failure:
+        (point.folder / "failure.json").write_text(json.dumps(failure))
+    assert why(point, end).startswith(cause)
+    assert "\n" not in why(point, end)

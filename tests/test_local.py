@@ -1,0 +1,126 @@
+"""Runs on this machine: as many at a time as asked for, each with threads and GPUs of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from sft_research import gpus
+from sft_research.config import ConfigError
+from sft_research.launcher import launch
+from sft_research.local import Local
+from tests.grids import grid, writing
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_a_grid_that_would_start_no_run_is_refused(n: int) -> None:
+    with pytest.raises(ConfigError) as refused:
+        Local(n, 1)
+    assert str(refused.value) == f"hydra.launcher.n={n} starts no run. Fix: hydra.launcher.n=1, or null"
+
+
+@pytest.mark.parametrize(
+    ("n", "gpus_a_run", "devices", "cores", "places"),
+    [
+        (None, 1, "0,1,2,3", 64, 4),
+        (None, 2, "0,1,2", 64, 1),
+        (3, 1, "0,1", 64, 3),  # two run, and the third waits for a GPU
+        (None, 0, "0,1", 64, 32),
+        (None, 1, "", 8, 4),
+        (None, 1, "", 1, 1),
+        (5, 1, "", 2, 5),
+    ],
+)
+def test_how_many_run_at_once(
+    n: int | None, gpus_a_run: int, devices: str, cores: int, places: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", devices)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    assert Local(n, gpus_a_run).n == places
+
+
+def test_more_gpus_than_there_are_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with pytest.raises(ConfigError) as refused:
+        Local(None, 3)
+    assert str(refused.value) == "hydra.launcher.gpus=3, and this machine has 2. Fix: hydra.launcher.gpus=1"
+
+
+# Says for how long it had which GPUs and threads.
+SAYING = """
+import json, os, pathlib, sys, time
+began = time.monotonic()
+time.sleep(0.6)
+folder = pathlib.Path(sys.argv[2], sys.argv[1])
+folder.mkdir()
+has = {name: os.environ.get(name) for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")}
+(folder / "said").write_text(json.dumps([began, time.monotonic(), has]))
+"""
+
+
+def test_two_runs_never_have_one_gpu_or_more_threads_than_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpus, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5f")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    codes = {name: SAYING + writing(tmp_path / name, 1.0) for name in "abcde"}
+    launch(grid(tmp_path, codes, str(tmp_path)), Local(3, 1))  # there is work for three, and GPUs for two
+    said = {name: json.loads((tmp_path / name / "said").read_text()) for name in codes}
+    assert {has["CUDA_VISIBLE_DEVICES"] for _, _, has in said.values()} == {"3", "GPU-5f"}
+    assert {has["OMP_NUM_THREADS"] for _, _, has in said.values()} == {"2"}  # 8 cores for 3
+    for begin, end, has in said.values():
+        together = [o for b, e, o in said.values() if o is not has and b < end and begin < e]
+        assert has["CUDA_VISIBLE_DEVICES"] not in [o["CUDA_VISIBLE_DEVICES"] for o in together]
+
+
+def test_a_gpu_is_a_runs_own_for_as_long_as_it_or_its_grid_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpus, "gettempdir", lambda: str(tmp_path))
+    taken = gpus.take(["0", "1"], 2)
+    assert taken
+    assert taken.environment == {"CUDA_VISIBLE_DEVICES": "0,1"}
+    assert gpus.take(["0", "1"], 1) is None
+    for file in taken.files:
+        os.set_inheritable(file, True)
+    heir = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, "-c", "import time; time.sleep(60)"])
+    taken.give_back()
+    assert gpus.take(["0", "1"], 1) is None  # the run lives, and its grid does not
+    os.kill(heir, 9)
+    os.waitpid(heir, 0)
+    again = gpus.take(["0", "1"], 2)
+    assert again
+    again.give_back()
+
+
+def test_too_few_free_gpus_are_left_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpus, "gettempdir", lambda: str(tmp_path))
+    first = gpus.take(["0"], 1)
+    assert first
+    assert gpus.take(["0", "1"], 2) is None
+    rest = gpus.take(["0", "1"], 1)
+    assert rest
+    assert rest.names == ("1",)
+    first.give_back()
+    rest.give_back()
+
+
+def test_the_driver_lists_what_the_environment_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho 'GPU 0: H100 (UUID: GPU-1)'\necho 'GPU 1: H100 (UUID: GPU-2)'\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert gpus.visible() == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert gpus.visible() == ["1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert gpus.visible() == []
