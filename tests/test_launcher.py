@@ -244,6 +244,7 @@ def test_a_signal_to_the_grid_alone_reaches_its_runs_and_starts_no_other(name: s
 def test_a_terminals_ctrl_c_reaches_each_run_once(tmp_path: Path) -> None:
     """Twice would be a second Ctrl-C, at which a run leaves without saving."""
     with grid_of_four(tmp_path) as grid:
+        assert len({os.getsid(pid) for pid in running(tmp_path)}) == 3
         os.killpg(grid.pid, signal.SIGINT)  # what a terminal sends: to all that it has in the foreground
         heard(tmp_path, "SIGINT")
         grid.send_signal(signal.SIGTERM)
@@ -296,10 +297,11 @@ def test_a_signal_that_comes_while_a_run_is_started_finds_it(
     def signalled(*rest: Any, **more: Any) -> subprocess.Popen:
         process = begin(*rest, **more)
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.5)  # time in which the signal could pass the run by
         return process
 
     monkeypatch.setattr(sft_research.point, "_start", signalled)
-    code = f"import pathlib, time; time.sleep(20); pathlib.Path({str(tmp_path / 'overslept')!r}).touch()"
+    code = f"import pathlib, time; time.sleep(8); pathlib.Path({str(tmp_path / 'overslept')!r}).touch()"
     with pytest.raises(Stopped) as stopped:
         launch_local([point(tmp_path / "a", code, "r=8"), point(tmp_path / "b", code, "r=16")], n=1)
     assert stopped.value.status == 143
