@@ -277,10 +277,9 @@ def test_a_real_run_of_a_killed_grid_saves_and_the_grid_goes_on(tmp_path: Path) 
     typed = [*TINY, "tracking=none", "backend=transformers", "training.num_train_epochs=40", "seed=1"]
     folder = tmp_path / compose(typed).folder
     command = [sys.executable, "-m", "sft_research.train", "-m", *typed]
+    file = folder / "metrics.jsonl"
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as grid:
-        until(
-            lambda: "train/loss" in (folder / "metrics.jsonl").read_text(), (folder / "metrics.jsonl").exists
-        )
+        until(lambda: file.exists() and "train/loss" in file.read_text(), 120)
         grid.kill()
     until(lambda: not running(tmp_path), 60)
     done = started(["-m", *typed], tmp_path)
