@@ -18,8 +18,10 @@ from omegaconf import DictConfig
 
 from sft_research import secrets
 from sft_research.config import CONF_DIR, MAIN, ConfigError, Run, config_dir_of, without_hydra
+from sft_research.console import Heard
 from sft_research.explain import explained
 from sft_research.launcher import GridFailed
+from sft_research.point import stop_with_the_grid
 from sft_research.stopping import Stopped
 from sft_research.trust import require_trusted
 
@@ -65,6 +67,7 @@ def run_composed(task: Callable[[Run], Any], show_traceback: bool = False) -> No
         with ending(show_traceback):
             return task(run)
 
+    stop_with_the_grid()
     secrets.load()  # before anything is named or written
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them its way
     sys.argv[1:] = _flags_first(sys.argv[1:])
@@ -110,5 +113,5 @@ def ending(show_traceback: bool = False) -> Iterator[None]:
 
 
 def _exit(status: int, message: str) -> NoReturn:
-    sys.stderr.write(f"{secrets.redact(message)}\n")
+    Heard(sys.stderr).write(f"{secrets.redact(message)}\n")
     sys.exit(status)

@@ -17,7 +17,7 @@ log = logging.getLogger("sft_research")
 @contextmanager
 def speaking() -> Iterator[IO[str]]:
     """Messages of this package go to the present standard output, which is given for progress bars."""
-    stream = sys.stdout
+    stream: Any = Heard(sys.stdout)
     handler = logging.StreamHandler(stream)
     level = log.level
     log.addHandler(handler)
@@ -27,6 +27,24 @@ def speaking() -> Iterator[IO[str]]:
     finally:
         log.setLevel(level)
         log.removeHandler(handler)
+
+
+class Heard:
+    """An output for as long as somebody reads it: a run outlives `| tee`, which the same Ctrl-C ends."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> None:
+        with suppress(BrokenPipeError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(BrokenPipeError):
+            self._stream.flush()
 
 
 @contextmanager

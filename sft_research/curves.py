@@ -52,4 +52,6 @@ if __name__ == "__main__":
     if not (folder / "metrics.jsonl").is_file():
         sys.exit(f"{folder} has no metrics.jsonl, so it is not the folder of a run")
     picture = Path(sys.argv[2]) if len(sys.argv) > 2 else folder / "curves.png"
+    if picture.is_symlink() and len(sys.argv) < 3:  # of a folder that somebody else may have made
+        sys.exit(f"{picture} is a link to {picture.readlink()}. Fix: give OUT.png")
     draw(folder / "metrics.jsonl", picture, title=f"{folder.parent.name} / {folder.name}")

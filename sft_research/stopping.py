@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
@@ -34,14 +34,14 @@ class Stopped(KeyboardInterrupt):
 
 
 @contextmanager
-def listening() -> Iterator[None]:
-    """Take the signals inside; in a thread, where Python allows no handler, do nothing."""
+def listening(note: Callable[[int, FrameType | None], None] | None = None) -> Iterator[None]:
+    """Take the signals inside, by `note` where it is given; in a thread, where Python allows no handler, do nothing."""
     global _asked
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     _asked = None
-    before = {number: signal.signal(number, _note) for number in SIGNALS}
+    before = {number: signal.signal(number, note or _note) for number in SIGNALS}
     try:
         yield
     finally:
@@ -59,6 +59,15 @@ def at_safe_points() -> Iterator[None]:
         yield
     finally:
         _polled = False
+
+
+@contextmanager
+def going_on_from(step: int | None) -> Iterator[None]:
+    """What is stopped inside before a checkpoint of its own goes on from that of an earlier process, of `step`."""
+    try:
+        yield
+    except Stopped as stopped:
+        raise stopped if stopped.step is not None else Stopped(stopped.number, step) from None
 
 
 def requested() -> bool:
@@ -80,4 +89,5 @@ def _note(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C waits for nothing
     if not _polled:
         raise Stopped(number)
-    os.write(2, NOTED)
+    with suppress(OSError):  # who read it may be gone, as `| tee` is by the same Ctrl-C
+        os.write(2, NOTED)

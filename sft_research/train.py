@@ -30,6 +30,7 @@ from sft_research.tokens import Data
 from sft_research.tracking import About
 
 log = logging.getLogger(__name__)
+FINISHED = "This run is finished already; rerun=true starts it over."
 
 
 def train(run: Run) -> Result:
@@ -42,13 +43,12 @@ def train(run: Run) -> Result:
         raise ConfigError("plan=true prints and trains nothing, so there is no result. Fix: plan=false")
     folder = Folder(run)
     with stopping.listening(), speaking() as console:
-        result = folder.finished()
-        if result:
-            report(result, note="This run is finished already; rerun=true starts it over.")
-            return result
-        with folder.open(), determinism.asked_for(run.cfg.deterministic):
-            result = fine_tune(run, folder, console)
-        report(result)
+        result, note = folder.finished(), FINISHED
+        if not result:
+            with folder.open() as result, determinism.asked_for(run.cfg.deterministic):
+                if not result:
+                    result, note = fine_tune(run, folder, console), ""
+        report(result, note)
         return result
 
 

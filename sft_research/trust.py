@@ -67,6 +67,24 @@ def require_trusted(arguments: Sequence[str]) -> None:
         raise ConfigError("\n".join(f"{file}: {problem}. {FIX}" for problem in problems))
 
 
+def require_inside(folder: Path) -> None:
+    """Raise ConfigError where a link in a run's folder leads out of it: who goes on there would write where it leads.
+
+    W&B's own links, in the folders of its runs, are left alone: each process of a run makes such a folder anew.
+    """
+    home = os.path.realpath(folder)
+    for place, folders, files in os.walk(folder):
+        for link in (Path(place, name) for name in (*folders, *files)):
+            found = os.path.realpath(link)
+            if link.is_symlink() and not Path(found).is_relative_to(home):
+                raise ConfigError(
+                    f"{link} leads out of the run's folder, to {found}. Fix: rm '{link}', or rerun=true, which "
+                    "keeps the folder aside"
+                )
+        if Path(place).parent == folder / "wandb":
+            folders.clear()
+
+
 def dangers(file: Path) -> Iterator[str]:
     """What in a config file could run code that is not ours when it is composed and built."""
     text = file.read_text("utf-8")

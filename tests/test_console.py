@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -21,6 +22,35 @@ def test_our_messages_reach_the_terminal_only_while_we_speak(capsys: pytest.Capt
         stream.write("bar\n")
     log.info("after")
     assert capsys.readouterr().out == "now\nbar\n"
+
+
+def test_a_run_outlives_who_reads_what_it_says() -> None:
+    """Ctrl-C ends `| tee` too, and the run has yet to save."""
+    code = """
+import os, signal, sys
+from tqdm import tqdm
+from sft_research import stopping
+from sft_research.command import ending
+from sft_research.console import speaking
+
+with ending(), stopping.listening(), stopping.at_safe_points(), speaking() as console:
+    with tqdm(total=2, file=console) as bar:
+        sys.stdin.read()
+        os.kill(os.getpid(), signal.SIGINT)
+        bar.update(1)
+        bar.refresh()
+    console.write("saved\\n" * 9999)
+    console.flush()
+    stopping.poll(saved=2)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert process.stdin
+    assert process.stdout
+    process.stdout.close()
+    process.stdin.close()
+    assert process.wait(60) == 130
 
 
 def test_what_libraries_say_goes_to_the_file_and_not_to_the_terminal(

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from sft_research import hub
 from sft_research.check import check
 from sft_research.config import ConfigError, compose
+from sft_research.dataset import Hub
 from sft_research.hub import local_files, past_positions, unreachable
 
 NOWHERE = "http://127.0.0.1:{}"
@@ -326,3 +327,31 @@ def test_rows_that_are_made_need_no_file() -> None:
         {"model": {"name": "random:llama"}, "dataset": {"_target_": "a.B", "held_out": 64}}
     )
     assert [*local_files(made), *unreachable(made)] == []
+
+
+def test_the_names_of_readers_are_all_that_the_library_has() -> None:
+    from datasets import packaged_modules
+
+    place = Path(packaged_modules.__file__).parent
+    there = {folder.name for folder in place.iterdir() if (folder / "__init__.py").is_file()} - {
+        "folder_based_builder"
+    }
+    assert there | set(packaged_modules._PACKAGED_DATASETS_MODULES) == set(hub.READERS)
+
+
+def test_a_reader_of_files_is_no_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library would read what lies in the working folder, whoever named it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secrets.json").write_text('{"instruction": "key", "response": "swordfish"}\n')
+    said = (
+        "dataset.path=json is no dataset but a reader of files. Fix: dataset=file dataset.path=FILE, or "
+        "dataset.path=./json for a folder of this name"
+    )
+    assert list(local_files(config(path="json"))) == [said]
+    assert list(local_files(config(path="org/json"))) == []
+    with pytest.raises(ConfigError) as refused:  # a part of a mixture, say
+        Hub("json", held_out=0.0).load()
+    assert str(refused.value) == said
+    (tmp_path / "json").mkdir()
+    (tmp_path / "json" / "train.jsonl").write_text('{"a": "b"}\n')
+    assert Hub("./json", held_out=0.0).load().train == [{"a": "b"}]

@@ -8,17 +8,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.core.utils import JobStatus
 
+import sft_research.point
 from sft_research.config import ConfigError, compose
 from sft_research.launcher import GridFailed, launch_local, launch_slurm, points_of
 from sft_research.point import Ended, Point, run_point
 from sft_research.result import Result
+from sft_research.stopping import Stopped
 from tests.command_line import train as guarded
 from tests.runs import TINY, started
 
@@ -169,44 +173,138 @@ from sft_research.command import ending
 from sft_research.launcher import launch_local
 from sft_research.point import Point
 
-def point(name):
-    code = f"import pathlib, time; pathlib.Path({name!r}).touch(); time.sleep(60)"
-    return Point((name,), Path(name), (sys.executable, "-c", code), label=name)
-
 with ending():
-    launch_local([point(name) for name in "abcd"], n=2)
+    launch_local([Point((name,), Path(name), (sys.executable, "-c", RUN, name), name) for name in "abcd"], n=2)
+"""
+# Notes each signal in the file of its name, and ends at the second; on a lifeline, as a run is.
+RUN = """
+import signal, sys
+from sft_research.point import stop_with_the_grid
+
+def heard(number, frame):
+    with open(sys.argv[1], "a") as file:
+        file.write(signal.Signals(number).name + "\\n")
+    print("heard", file=sys.stderr, flush=True)  # to nobody, where the grid is gone
+    with open(sys.argv[1], "a+") as file:
+        file.seek(0)
+        if len(file.readlines()) == 2:
+            sys.exit(3)
+
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, heard)
+signal.alarm(60)  # a test that fails leaves nobody behind
+stop_with_the_grid()
+open(sys.argv[1], "w").close()
+while True:
+    signal.pause()
 """
 
 
-def test_ctrl_c_stops_the_runs_that_go_on_and_starts_no_other(tmp_path: Path) -> None:
+@contextmanager
+def grid_of_four(cwd: Path) -> Iterator[subprocess.Popen[str]]:
+    """Four runs, two at a time, both of which go on."""
+    code = f"RUN = {RUN!r}\n{GRID}"
     with subprocess.Popen(
-        [sys.executable, "-c", GRID], cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", code], cwd=cwd, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as grid:
-        while not {"a", "b"} <= {file.name for file in tmp_path.iterdir()}:
-            assert grid.poll() is None
-            time.sleep(0.05)
-        os.killpg(grid.pid, signal.SIGINT)  # what a terminal sends: to the grid and to its runs
+        try:
+            until(lambda: {"a", "b"} <= {file.name for file in cwd.iterdir()})
+            yield grid
+        finally:
+            grid.kill()
+
+
+def until(condition: Callable[[], bool], seconds: int = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def heard(cwd: Path, *signals: str) -> None:
+    """Wait until both runs have noted these signals, and no other."""
+    until(lambda: all((cwd / name).read_text().split() == list(signals) for name in "ab"))
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_to_the_grid_alone_reaches_its_runs_and_starts_no_other(name: str, tmp_path: Path) -> None:
+    with grid_of_four(tmp_path) as grid:
+        grid.send_signal(signal.Signals[name])
+        heard(tmp_path, name)
+        grid.send_signal(signal.Signals[name])
         _, said = grid.communicate(timeout=20)
-    assert (grid.returncode, said) == (130, "Interrupted. The same command goes on with the grid.\n")
+    assert (grid.returncode, said) == (
+        128 + signal.Signals[name],
+        "Interrupted. The same command goes on with the grid.\n",
+    )
+    heard(tmp_path, name, name)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a", "b"]
 
 
-def test_a_signal_to_the_grid_reaches_its_runs(tmp_path: Path) -> None:
-    """Nobody but the grid is told: its runs would go on without it, and save nothing."""
-    code = GRID.replace("time.sleep(60)", "signal.pause()").replace(
-        "import pathlib, time;",
-        "import pathlib, signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit('saved'));",
-    )
-    code = code.replace("pathlib.Path({name!r}).touch()", "pathlib.Path({name!r}).touch(); print('here')")
-    with subprocess.Popen(
-        [sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    ) as grid:
-        while not {"a", "b"} <= {file.name for file in tmp_path.iterdir()}:
-            assert grid.poll() is None
-            time.sleep(0.05)
-        grid.terminate()
-        _, said = grid.communicate(timeout=20)
-    assert (grid.returncode, said) == (143, "Interrupted. The same command goes on with the grid.\n")
+def test_a_terminals_ctrl_c_reaches_each_run_once(tmp_path: Path) -> None:
+    """Twice would be a second Ctrl-C, at which a run leaves without saving."""
+    with grid_of_four(tmp_path) as grid:
+        assert len({os.getsid(pid) for pid in running(tmp_path)}) == 3
+        os.killpg(grid.pid, signal.SIGINT)  # what a terminal sends: to all that it has in the foreground
+        heard(tmp_path, "SIGINT")
+        grid.send_signal(signal.SIGTERM)
+        assert grid.wait(20) == 128 + signal.SIGINT
+    heard(tmp_path, "SIGINT", "SIGTERM")
+
+
+def test_the_runs_of_a_grid_that_is_killed_are_asked_to_stop(tmp_path: Path) -> None:
+    with grid_of_four(tmp_path) as grid:
+        grid.kill()
+        grid.wait()
+        heard(tmp_path, "SIGTERM")
+        for pid in running(tmp_path):
+            os.kill(pid, signal.SIGTERM)
+    heard(tmp_path, "SIGTERM", "SIGTERM")  # it lived on after the first, though nobody reads what it says
+
+
+def running(cwd: Path) -> list[int]:
+    """The processes whose working folder this is."""
+    found = []
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        with suppress(OSError):
+            if link.readlink() == cwd:
+                found.append(int(link.parent.name))
+    return found
+
+
+@pytest.mark.long
+def test_a_real_run_of_a_killed_grid_saves_and_the_grid_goes_on(tmp_path: Path) -> None:
+    typed = [*TINY, "tracking=none", "backend=transformers", "training.num_train_epochs=40", "seed=1"]
+    folder = tmp_path / compose(typed).folder
+    command = [sys.executable, "-m", "sft_research.train", "-m", *typed]
+    file = folder / "metrics.jsonl"
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as grid:
+        until(lambda: file.exists() and "train/loss" in file.read_text(), 120)
+        grid.kill()
+    until(lambda: not running(tmp_path), 60)
+    done = started(["-m", *typed], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Interrupted by SIGTERM at step" in (folder / "train.log").read_text()
+    assert not [place for place in folder.parent.iterdir() if "~" in place.name]
+
+
+def test_a_signal_that_comes_while_a_run_is_started_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = sft_research.point._start
+
+    def signalled(*rest: Any, **more: Any) -> subprocess.Popen:
+        process = begin(*rest, **more)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.5)  # time in which the signal could pass the run by
+        return process
+
+    monkeypatch.setattr(sft_research.point, "_start", signalled)
+    code = f"import pathlib, time; time.sleep(8); pathlib.Path({str(tmp_path / 'overslept')!r}).touch()"
+    with pytest.raises(Stopped) as stopped:
+        launch_local([point(tmp_path / "a", code, "r=8"), point(tmp_path / "b", code, "r=16")], n=1)
+    assert stopped.value.status == 143
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("n", [0, -1])

@@ -10,7 +10,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -18,28 +20,42 @@ from sft_research import lock
 from sft_research.config import ConfigError
 
 HOLD = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from sft_research import lock
 with lock.held(Path(sys.argv[1]), Path("runs/mine")):
-    print("held", flush=True)
+    child = os.fork() if "fork" in sys.argv else -1
+    if child <= 0:  # the child itself, so that it is there and has let go
+        print(child or os.getpid(), flush=True)
     time.sleep(60)
 """
 
 
 @contextmanager
-def holder(file: Path) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", HOLD, str(file)]
+def holder(file: Path, *more: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A process that holds the file, and the child that it has forked where `more` is "fork"."""
+    command = [sys.executable, "-c", HOLD, str(file), *more]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
-        assert process.stdout.readline() == "held\n"
-        yield process
+        child = int(process.stdout.readline())
+        yield process, child
         process.kill()
+        if child > 0:
+            os.kill(child, signal.SIGKILL)
+
+
+def unsupported(*_: object) -> None:
+    """`flock` on a file system without it."""
+    raise OSError(95, "Operation not supported")
 
 
 def test_a_second_process_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
     file = tmp_path / "lock"
-    with holder(file) as process, pytest.raises(ConfigError) as refused, lock.held(file, Path("runs/mine")):
+    with (
+        holder(file) as (process, _),
+        pytest.raises(ConfigError) as refused,
+        lock.held(file, Path("runs/mine")),
+    ):
         pass
     who = f"{process.pid} on {lock._host()}"
     assert str(refused.value) == (
@@ -49,13 +65,29 @@ def test_a_second_process_is_refused_and_told_who_holds_it(tmp_path: Path) -> No
 
 def test_a_holder_that_was_killed_holds_nothing(tmp_path: Path) -> None:
     file = tmp_path / "lock"
-    with holder(file) as process:
+    with holder(file) as (process, _):
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         assert file.read_text().split()[:2] == [lock._host(), str(process.pid)]  # it had no time to clean up
         with lock.held(file, tmp_path):
             assert file.read_text().split()[1] == str(os.getpid())
     assert file.read_text() == ""
+
+
+def test_a_child_that_outlives_its_killed_holder_keeps_nothing(tmp_path: Path) -> None:
+    """A dataloader's worker, say: it has a copy of all that its parent had open."""
+    file = tmp_path / "lock"
+    with holder(file, "fork") as (process, child):
+        with (
+            pytest.raises(ConfigError, match=f"another process, {process.pid} on"),
+            lock.held(file, tmp_path),
+        ):
+            pass  # the child that let go of it took nothing from its parent
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        os.kill(child, 0)  # it lives
+        with lock.held(file, tmp_path):
+            assert file.read_text().split()[1] == str(os.getpid())
 
 
 def test_a_holder_on_another_host_is_known_by_its_beat(
@@ -79,7 +111,7 @@ def test_the_beat_goes_on_while_the_lock_is_held(tmp_path: Path, monkeypatch: py
     file = tmp_path / "lock"
     with lock.held(file, tmp_path):
         deadline = time.monotonic() + 20
-        while (file.read_text().split() or ["", "", "0"])[2] in "01":
+        while (file.read_text().split() or ["0"])[-1] in "01":
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
@@ -88,10 +120,6 @@ def test_a_file_system_without_locks_is_guarded_by_the_beat(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lock, "BEAT_S", 0.02)
-
-    def unsupported(*_: object) -> None:
-        raise OSError(95, "Operation not supported")
-
     monkeypatch.setattr("fcntl.flock", unsupported)
     file = tmp_path / "lock"
     with (
@@ -100,3 +128,60 @@ def test_a_file_system_without_locks_is_guarded_by_the_beat(
         lock.held(file, tmp_path),
     ):
         pass
+
+
+def test_a_holder_that_beats_slowly_where_nothing_locks_is_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "BEAT_S", 0.1)
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    file = tmp_path / "lock"
+    file.write_text(f"{lock._host()} 17 abcd 3\n")
+    beats = threading.Timer(0.3, file.write_text, (f"{lock._host()} 17 abcd 4\n",))
+    beats.start()
+    with pytest.raises(ConfigError, match=r"another process, 17 on"), lock.held(file, tmp_path):
+        pass
+    beats.join()
+
+
+def test_of_those_who_begin_at_once_where_nothing_locks_one_holds_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "BEAT_S", 0.05)
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    file = tmp_path / "lock"
+    look, first_look = lock._read, threading.Barrier(3, timeout=20)
+    write, order = lock._write, count()
+    looked = threading.local()
+
+    def at_once(place: Path) -> str:
+        found = look(place)
+        if not hasattr(looked, "before"):
+            looked.before = found
+            first_look.wait()  # all three have found the file empty
+        return found
+
+    def one_by_one(opened: IO[str], mine: str, number: int) -> None:
+        if number == 0:
+            time.sleep(next(order) * 0.5 * lock.BEAT_S)
+        write(opened, mine, number)
+
+    monkeypatch.setattr(lock, "_read", at_once)
+    monkeypatch.setattr(lock, "_write", one_by_one)
+    ends, all_tried = [], threading.Barrier(3, timeout=20)
+
+    def run() -> None:
+        try:
+            with lock.held(file, Path("runs/mine")):
+                ends.append("holds it")
+                all_tried.wait()
+        except ConfigError as refused:
+            ends.append(str(refused).partition(", ")[0])
+            all_tried.wait()
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(ends) == ["holds it", *["runs/mine is being written by another process"] * 2]

@@ -6,14 +6,18 @@ import fcntl
 import json
 import os
 from collections.abc import Callable
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import pytest
 
+from sft_research import checkpoint
 from sft_research.answers import Answer
 from sft_research.config import ConfigError, compose
 from sft_research.evaluate import Judged, Scores
 from sft_research.record import Folder
+from sft_research.result import Result
+from sft_research.stopping import Stopped
 from tests.runs import TINY, Done, train
 
 SECRET = "hf_thisIsASecretOfTests"
@@ -21,6 +25,13 @@ SECRET = "hf_thisIsASecretOfTests"
 
 def folder_of(runs_dir: Path, *overrides: str) -> Folder:
     return Folder(compose([f"runs_dir={runs_dir}", *overrides]))
+
+
+def write_result(folder: Folder) -> None:
+    """A result of this run in all but its numbers."""
+    scores = asdict(Scores(2.5, 0, None, None))
+    names = dict.fromkeys(field.name for field in fields(Result))
+    folder.write_json("result.json", names | {"id": folder.run.id, "before": scores, "after": scores})
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,13 +87,61 @@ def test_each_process_of_a_run_has_its_environment_listed(tmp_path: Path) -> Non
 
 def test_an_interrupted_folder_is_gone_on_with_and_a_failed_one_kept_aside(tmp_path: Path) -> None:
     """Neither has a checkpoint."""
-    for error, kept in ((KeyboardInterrupt(), []), (ValueError("no"), ["default.1"])):
+    for error, kept in ((KeyboardInterrupt(), []), (ValueError("no"), ["default~1"])):
         with pytest.raises(type(error)), folder_of(tmp_path).open():
             raise error
         again = folder_of(tmp_path)
         with again.open():
             assert again.goes_on is not bool(kept)
-        assert [place.name for place in (tmp_path / "default").glob("default.*")] == kept
+        assert [place.name for place in (tmp_path / "default").glob("default?*")] == kept
+
+
+def test_no_folder_that_is_kept_aside_has_the_name_of_a_run(tmp_path: Path) -> None:
+    """`lora.dropout=0.1` would be a folder of `lora.dropout=0` in which numbers follow a dot."""
+    for numbers in ("lora.dropout=0", "lora.dropout=0.1"):
+        with folder_of(tmp_path, numbers).open():
+            pass
+    with folder_of(tmp_path, "lora.dropout=0", "rerun=true").open():
+        pass
+    kept = {place.name for place in (tmp_path / "default").iterdir() if place.is_dir()}
+    assert kept == {"lora.dropout=0", "lora.dropout=0.1", "lora.dropout=0~1"}
+
+
+def test_a_run_that_another_process_finishes_meanwhile_is_not_made_again(tmp_path: Path) -> None:
+    """Between the look for a result and the lock."""
+    folder = folder_of(tmp_path)
+    assert folder.finished() is None
+    with folder_of(tmp_path).open() as found:
+        assert found is None
+        write_result(folder)
+    with folder.open() as found:
+        assert found == folder.finished()
+        assert found is not None
+    with folder_of(tmp_path, "rerun=true").open() as found:
+        assert found is None
+    assert (tmp_path / "default" / "default~1" / "result.json").is_file()
+
+
+def test_a_folder_whose_result_cannot_be_read_is_kept_aside(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    with folder.open():
+        (folder / "result.json").write_text('{"id": ')  # half of it, as no run of ours leaves it
+    with folder_of(tmp_path).open():
+        assert not (folder / "result.json").exists()
+    assert (tmp_path / "default" / "default~1" / "result.json").read_text() == '{"id": '
+
+
+def test_stopped_while_it_loads_a_run_says_from_where_it_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(Stopped, match="SIGTERM before its first checkpoint"), folder_of(tmp_path).open():
+        raise Stopped(15)
+    saved = folder_of(tmp_path) / "checkpoints" / "checkpoint-4"
+    with checkpoint.writing(saved) as beside:
+        (beside / "metrics.jsonl").write_text("")
+    for own, step in ((None, 4), (6, 6)):
+        said = f"Interrupted by SIGTERM at step {step}. The same command goes on from there."
+        with pytest.raises(Stopped, match=said), folder_of(tmp_path).open():
+            raise Stopped(15, own)
+        assert json.loads((folder_of(tmp_path) / "failure.json").read_text())["step"] == step
 
 
 def test_what_was_measured_before_training_is_not_measured_again(tmp_path: Path) -> None:

@@ -188,5 +188,5 @@ def test_a_run_that_failed_before_a_checkpoint_is_kept_aside(forker: Forker, tmp
     failure = json.loads((folder / "failure.json").read_text())
     assert (failure["status"], failure["step"]) == ("failed", 3)  # the checkpoint of step 2 did not fit
     assert forker.run(overrides, tmp_path).status == 0
-    assert json.loads((folder.with_name(f"{folder.name}.1") / "failure.json").read_text()) == failure
+    assert json.loads((folder.with_name(f"{folder.name}~1") / "failure.json").read_text()) == failure
     assert not (folder / "failure.json").exists()

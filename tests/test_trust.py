@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,9 @@ import torch
 from omegaconf import OmegaConf
 
 from sft_research.config import CONF_DIR, ConfigError, compose
-from sft_research.trust import ALLOWED, OPT_IN, dangers, require_trusted
+from sft_research.lock import held
+from sft_research.record import Folder
+from sft_research.trust import ALLOWED, OPT_IN, dangers, require_inside, require_trusted
 from tests.command_line import train
 from tests.runs import TINY, Done
 from tests.runs import train as trained_here
@@ -146,6 +150,68 @@ def test_options_of_ones_own_may_name_any_class(tmp_path: Path) -> None:
     typed = ["--config-dir", "options", "dataset_format=mine", "lora.r=0"]
     done = train(typed, tmp_path)
     assert done.stderr.splitlines() == ["lora.r=0 is out of range. Fix: lora.r=..., a rank, from 1 to 4096"]
+
+
+# Links ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "link",
+    ["train.log", "checkpoints", "checkpoints/checkpoint-4/optimizer.pt", ".environment.json.tmp", "wandb"],
+)
+def test_a_link_that_leads_out_of_a_folder_is_refused_and_nothing_is_written(
+    link: str, tmp_path: Path
+) -> None:
+    """Named so, a run that goes on would write to it, or empty it."""
+    (tmp_path / "mine").mkdir()
+    mine = tmp_path / "mine" / "file"
+    mine.write_text("mine\n")
+    folder = Folder(compose(["model=tiny", f"runs_dir={tmp_path / 'runs'}"]))
+    (folder.path / link).parent.mkdir(parents=True)
+    folder.write_json("identity.json", folder.run.identity | {"tracker_id": "0123456789ab"})
+    to = mine.parent if link in ("checkpoints", "wandb") else mine
+    (folder.path / link).symlink_to(to)
+    before = sorted(path.relative_to(folder.path) for path in folder.path.rglob("*"))
+    with pytest.raises(ConfigError) as refused, folder.open():
+        pass
+    assert str(refused.value) == (
+        f"{folder.path / link} leads out of the run's folder, to {to}. Fix: rm '{folder.path / link}', or "
+        "rerun=true, which keeps the folder aside"
+    )
+    assert sorted(path.relative_to(folder.path) for path in folder.path.rglob("*")) == before
+    with Folder(compose(["model=tiny", f"runs_dir={tmp_path / 'runs'}", "rerun=true"])).open():
+        pass  # as the message says
+    assert [path.name for path in mine.parent.iterdir()] == ["file"]
+    assert mine.read_text() == "mine\n"
+
+
+def test_links_inside_a_folder_and_those_of_wandb_are_no_danger(tmp_path: Path) -> None:
+    inside = tmp_path / "folder" / "wandb" / "offline-run-1" / "logs"
+    inside.mkdir(parents=True)
+    (inside / "debug-core.log").symlink_to(tmp_path / "cache.log")  # as W&B leaves it
+    (inside.parents[1] / "latest-run").symlink_to("offline-run-1")
+    (tmp_path / "folder" / "metrics.jsonl").symlink_to("not/there")
+    require_inside(tmp_path / "folder")
+    (tmp_path / "link").symlink_to("folder")  # one's own, on another disk
+    require_inside(tmp_path / "link")
+    (inside.parents[1] / "debug.log").symlink_to("../../cache.log")
+    for folder in ("folder", "link"):
+        with pytest.raises(ConfigError, match=r"debug\.log leads out of the run's folder"):
+            require_inside(tmp_path / folder)
+
+
+def test_a_lock_and_a_picture_are_not_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine\n")
+    (tmp_path / "lock").symlink_to("mine")
+    with pytest.raises(OSError, match="symbolic link"), held(tmp_path / "lock", tmp_path):
+        pass
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").write_text("")
+    (tmp_path / "run" / "curves.png").symlink_to("../mine")
+    command = [sys.executable, "-m", "sft_research.curves", "run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "run/curves.png is a link to ../mine. Fix: give OUT.png\n")
+    assert (tmp_path / "mine").read_text() == "mine\n"
 
 
 # Checkpoints and models ----------------------------------------------------------------------------
