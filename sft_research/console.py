@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -40,18 +39,12 @@ class Heard:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> None:
-        self._try(self._stream.write, text)
+        with suppress(BrokenPipeError):
+            self._stream.write(text)
 
     def flush(self) -> None:
-        self._try(self._stream.flush)
-
-    def _try(self, say: Callable[..., Any], *given: str) -> None:
-        try:
-            say(*given)
-        except BrokenPipeError:  # what waits in the buffer goes nowhere, also when the process ends
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
+        with suppress(BrokenPipeError):
+            self._stream.flush()
 
 
 @contextmanager

@@ -43,12 +43,13 @@ class Loop(TrainerCallback):
         self._random = random_states()
 
     def _resume_order(self) -> None:
-        """transformers sets the random states only after it has drawn this epoch's order, by other ones."""
+        """transformers sets the random states only after it has drawn this epoch's order, by other ones.
+
+        It matters to packing=grouped; otherwise accelerate's sampler draws from the seed and the epoch's number.
+        """
         assert self.trainer.came_from
         order = json.loads((self.trainer.came_from / PROGRESS).read_text())["order"]
-        if order is None:
-            self.trainer._load_rng_state(str(self.trainer.came_from))
-        else:
+        if order is not None:
             torch.set_rng_state(torch.tensor(list(bytes.fromhex(order)), dtype=torch.uint8))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:

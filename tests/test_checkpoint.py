@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,21 @@ def test_a_save_that_fails_leaves_the_older_one_and_no_half(tmp_path: Path) -> N
     with pytest.raises(FileNotFoundError), writing(tmp_path / "checkpoint-8") as beside:
         (beside / "no such folder" / "weights").write_bytes(b"w")
     assert list(tmp_path.iterdir()) == [older]
+
+
+def test_what_a_killed_save_left_is_gone_after_the_next(tmp_path: Path) -> None:
+    def killed() -> None:
+        with writing(tmp_path / "checkpoint-4") as beside:
+            (beside / "weights").write_bytes(b"w")
+            os._exit(9)
+
+    child = os.fork()
+    if not child:
+        killed()
+    os.waitpid(child, 0)
+    assert len(list(tmp_path.rglob("weights"))) == 1
+    place = write(tmp_path, 8)
+    assert list(tmp_path.iterdir()) == [place]
 
 
 def test_before_the_rename_there_is_no_checkpoint(tmp_path: Path) -> None:

@@ -58,8 +58,12 @@ def test_changed_weights_are_another_run(place: Path) -> None:
 def test_every_source_of_a_mixture_counts(place: Path) -> None:
     source = "dataset.parts.hard.source"
     of_files = (f"{source}._target_=sft_research.dataset.File", f"+{source}.path=rows.jsonl")
-    found = compose(["dataset=mixture", *of_files, f"{source}.held_out=held.jsonl"]).identity["inputs"]
-    assert [key for key in found if key.startswith("dataset")] == [f"{source}.held_out", f"{source}.path"]
+    listed = "+dataset.more=[{path:rows.jsonl}]"  # of a class of one's own
+    found = compose(["dataset=mixture", *of_files, f"{source}.held_out=held.jsonl", listed]).identity[
+        "inputs"
+    ]
+    named = {key for key in found if key.startswith("dataset")}
+    assert named == {f"{source}.held_out", f"{source}.path", "dataset.more.0.path"}
 
 
 def test_a_name_of_the_hub_has_the_commit_in_the_cache(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -200,6 +200,7 @@ def test_a_signal_to_the_grid_alone_reaches_its_runs_and_starts_no_other(name: s
 def test_a_terminals_ctrl_c_reaches_each_run_once(tmp_path: Path) -> None:
     """Twice would be a second Ctrl-C, at which a run leaves without saving."""
     with grid_of_four(tmp_path) as grid:
+        assert len({os.getsid(pid) for pid in running(tmp_path)}) == 3
         os.killpg(grid.pid, signal.SIGINT)  # what a terminal sends: to all that it has in the foreground
         heard(tmp_path, "SIGINT")
         grid.send_signal(signal.SIGTERM)
@@ -232,10 +233,9 @@ def test_a_real_run_of_a_killed_grid_saves_and_the_grid_goes_on(tmp_path: Path) 
     typed = [*TINY, "tracking=none", "backend=transformers", "training.num_train_epochs=40", "seed=1"]
     folder = tmp_path / compose(typed).folder
     command = [sys.executable, "-m", "sft_research.train", "-m", *typed]
+    file = folder / "metrics.jsonl"
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as grid:
-        until(
-            lambda: "train/loss" in (folder / "metrics.jsonl").read_text(), (folder / "metrics.jsonl").exists
-        )
+        until(lambda: file.exists() and "train/loss" in file.read_text(), 120)
         grid.kill()
     until(lambda: not running(tmp_path), 60)
     done = started(["-m", *typed], tmp_path)

@@ -122,6 +122,15 @@ def test_a_run_that_another_process_finishes_meanwhile_is_not_made_again(tmp_pat
     assert (tmp_path / "default" / "default~1" / "result.json").is_file()
 
 
+def test_a_folder_whose_result_cannot_be_read_is_kept_aside(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    with folder.open():
+        (folder / "result.json").write_text('{"id": ')  # half of it, as no run of ours leaves it
+    with folder_of(tmp_path).open():
+        assert not (folder / "result.json").exists()
+    assert (tmp_path / "default" / "default~1" / "result.json").read_text() == '{"id": '
+
+
 def test_stopped_while_it_loads_a_run_says_from_where_it_goes_on(tmp_path: Path) -> None:
     with pytest.raises(Stopped, match="SIGTERM before its first checkpoint"), folder_of(tmp_path).open():
         raise Stopped(15)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 
 from sft_research import run
 from sft_research.config import ConfigError, build, compose
+from sft_research.record import Folder
 from tests import opt
 from tests.forked import differences
 from tests.runs import TINY, Done, python, started, train
@@ -101,6 +103,19 @@ def test_the_same_command_again_reports_and_imports_no_torch(
     assert again.status == 0, again.err
     assert "finished already; rerun=true" in again.out
     assert again.folder == run.folder
+
+
+def test_a_run_that_another_process_finishes_meanwhile_is_only_reported(
+    trained: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not there at the first look, and there once the lock is held."""
+    done = trained("tracking=none")
+    look, looks = Folder.finished, count()
+    monkeypatch.chdir(done.folder.parents[2])
+    monkeypatch.setattr(Folder, "finished", lambda folder: look(folder) if next(looks) else None)
+    monkeypatch.setattr("sft_research.train.fine_tune", lambda *_: pytest.fail("it was made again"))
+    assert run([*TINY, "tracking=none"]).id == done.result["id"]
+    assert "finished already" in capsys.readouterr().out
 
 
 def test_rerun_keeps_the_old_folder_aside(trained: Callable[..., Done], tmp_path: Path) -> None:
