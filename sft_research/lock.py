@@ -52,6 +52,19 @@ def held(file: Path, what: Path) -> Iterator[None]:
             opened.truncate(0)
 
 
+def is_held(file: Path) -> bool:
+    """Whether a process has it, asked without touching it: its text, raised in the last few beats."""
+    try:
+        holder = _read(file).split() if file.is_file() else []
+        age = abs(time.time() - file.stat().st_mtime) if holder else 0.0
+    except OSError:
+        return False
+    if len(holder) != 3 or age > LIVES * BEAT_S:
+        return False
+    processes = Path("/proc")
+    return holder[0] != _host() or not processes.is_dir() or (processes / f"{holder[1]:.10}").is_dir()
+
+
 def _beat(opened: IO[str], done: Event) -> None:
     """Raise the number until `done`."""
     for number in count(1):

@@ -126,6 +126,7 @@ class Folder:
                     "expected": new.expected,
                     "before": old.text,
                     "after": new.text,
+                    "right": new.right,
                 }
                 file.write(json.dumps(secrets.redact(sample)) + "\n")
 

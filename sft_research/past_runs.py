@@ -1,0 +1,224 @@
+"""Run folders, read back: finished, failed, interrupted, running, or left half done.
+
+A folder may be torn by a crash or come from a stranger: what cannot be read is absent, no file can be too
+large, and nothing of it is ever called. No torch is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sft_research import held_out, lock
+from sft_research.config import ConfigError
+
+LARGEST = 200 * 2**20  # bytes of a file that is read
+MOST_KEYS = 5_000  # of a config: a few lines of YAML can stand for billions
+DEEPEST = 4  # folders below one that is named: runs/ -> experiment -> run
+MARKS = ("result.json", "identity.json", "config.yaml", "failure.json")  # one of them makes a folder a run's
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """One run's folder. `config` is flat: {"lora.r": 8, ...}; `result` is that of result.json, or empty."""
+
+    folder: Path
+    state: str  # finished, failed, interrupted, running, unfinished
+    why: str  # in one line, where it is not finished
+    config: dict[str, Any]
+    result: dict[str, Any]
+    failure: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @property
+    def seed(self) -> Any:
+        return self.config.get("seed")
+
+    @cached_property
+    def metrics(self) -> list[dict[str, float]]:
+        """The lines of metrics.jsonl, finite numbers alone."""
+        rows = (
+            {k: n for k, v in row.items() if (n := number(v)) is not None} for row in self._lines("metrics")
+        )
+        return [row for row in rows if row]
+
+    @cached_property
+    def held_out(self) -> dict[str, tuple[float, float]]:
+        """{row: (completion tokens, nats)} of the loss that result.json says; empty where it is not of that."""
+        found: dict[str, tuple[float, float]] = {}
+        for line in self._lines(Path(held_out.NAME).stem):
+            tokens, nll = number(line.get("tokens")), number(line.get("nll"))
+            if tokens and tokens > 0 and nll is not None:
+                key = str(line.get("row"))[:64]
+                before = found.get(key, (0.0, 0.0))  # two equal rows are one of twice the length
+                found[key] = (before[0] + tokens, before[1] + nll)
+        loss, all_tokens = self.score("loss"), sum(tokens for tokens, _ in found.values())
+        if loss is None or not all_tokens:
+            return {}
+        sums = sum(nll for _, nll in found.values()) / all_tokens
+        return found if math.isclose(sums, loss, rel_tol=1e-4) else {}
+
+    @cached_property
+    def samples(self) -> list[dict[str, Any]]:
+        return list(self._lines("samples"))
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        return read_json(self.folder / "environment.json")
+
+    def score(self, key: str, when: str = "after") -> float | None:
+        """`loss`, `exact_match` or `form` of a finished run."""
+        scores = self.result.get(when)
+        return number(scores.get(key)) if isinstance(scores, dict) else None
+
+    def _lines(self, stem: str) -> Iterator[dict[str, Any]]:
+        for line in _text(self.folder / f"{stem}.jsonl").splitlines():
+            if isinstance(row := _parsed(line), dict):
+                yield row
+
+
+def find(places: Sequence[Path]) -> list[PastRun]:
+    """Every run in these folders and those below, each once; raises ConfigError where there is none."""
+    folders: dict[Path, Path] = {}
+    for place in places:
+        if not place.is_dir():
+            fact = "is a file" if place.exists() else "is not there"
+            raise ConfigError(
+                f"{place} {fact}. Fix: python -m sft_research.compare runs/NAME, a folder of runs"
+            )
+        below = list(_below(place, DEEPEST))
+        if not below:
+            raise ConfigError(f"{place} holds no run. Fix: name a run's folder, or one of runs, as runs/NAME")
+        folders |= {folder.resolve(): folder for folder in below}
+    return [read(folder) for folder in folders.values()]
+
+
+def read(folder: Path) -> PastRun:
+    """One run's folder, whatever is left of it."""
+    result, failure = read_json(folder / "result.json"), read_json(folder / "failure.json")
+    config = flat(_yaml(folder / "config.yaml"))
+    if result and not config:
+        return PastRun(folder, "unfinished", "config.yaml cannot be read", {}, {}, failure)
+    if result:
+        return PastRun(folder, "finished", "", config, result)
+    if lock.is_held(folder.with_name(f".{folder.name}.lock")):
+        return PastRun(folder, "running", _at(folder), config, {})
+    if failure:
+        state = "interrupted" if failure.get("status") == "interrupted" else "failed"
+        return PastRun(folder, state, _cause(failure), config, {}, failure)
+    torn = "result.json is torn" if (folder / "result.json").exists() else "ended without a result"
+    return PastRun(folder, "unfinished", f"{torn}, {_at(folder)}", config, {})
+
+
+def flat(node: Any, most: int = MOST_KEYS) -> dict[str, Any]:
+    """{"lora": {"r": 8}} -> {"lora.r": 8}; a list stays one value. Empty where there are more than `most`."""
+    found: dict[str, Any] = {}
+    waiting = [("", node)] if isinstance(node, dict) else []
+    for _ in range(most):
+        if not waiting:
+            return found
+        at, value = waiting.pop()
+        if isinstance(value, dict) and (value or not at):
+            waiting += [(f"{at}.{key}".lstrip("."), inner) for key, inner in value.items()]
+        else:
+            plain = isinstance(value, (int, float, str, bool, type(None)))
+            found[at] = value if plain else str(value)[:500] if not _is_large(value) else "..."
+    return {}
+
+
+def number(value: Any) -> float | None:
+    """A finite number, or None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        made = float(value)
+    except OverflowError:
+        return None
+    return made if math.isfinite(made) else None
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """What is in it; empty where it is absent, torn or no object."""
+    found = _parsed(_text(file))
+    return found if isinstance(found, dict) else {}
+
+
+def line(text: Any, most: int = 200) -> str:
+    """One line without control characters: a stranger's text could move the cursor of a terminal."""
+    clean = "".join(c if c.isprintable() else " " for c in str(text)[: 10 * most])
+    clean = re.sub(r" +", " ", clean).strip()
+    return clean if len(clean) <= most else f"{clean[: most - 1]}…"
+
+
+def _below(place: Path, deep: int) -> Iterator[Path]:
+    if any((place / mark).is_file() for mark in MARKS):
+        yield place
+    elif deep:
+        inside = sorted(f for f in place.iterdir() if f.is_dir() and not f.name.startswith("."))
+        for folder in inside:
+            if not _is_set_aside(folder):
+                yield from _below(folder, deep - 1)
+
+
+def _is_set_aside(folder: Path) -> bool:
+    """Whether it is `<name>.1`, the older folder of a run that was started over; not `lora.dropout=0.1`."""
+    found = re.fullmatch(r"(.+)\.[1-9]\d*", folder.name)
+    beside = folder.with_name(found[1]) if found else folder
+    if beside == folder or not beside.is_dir():
+        return False
+    said = read_json(folder / "result.json").get("name")
+    ids = {read_json(place / "identity.json").get("id") for place in (folder, beside)}
+    return said == beside.name or (said is None and len(ids) == 1 and None not in ids)
+
+
+def _at(folder: Path) -> str:
+    """How far its metrics.jsonl got."""
+    steps = [row.get("step", 0) for row in PastRun(folder, "", "", {}, {}).metrics]
+    return f"at step {max(steps):.0f}" if steps else "before its first step"
+
+
+def _cause(failure: dict[str, Any]) -> str:
+    step = f", at step {failure['step']}" if number(failure.get("step")) else ""
+    return line(f"{failure.get('error')}: {failure.get('message')}{step}")
+
+
+def _text(file: Path) -> str:
+    """Of an ordinary file that is not too large; empty for any other."""
+    try:
+        if not file.is_file() or file.stat().st_size > LARGEST:
+            return ""
+        return file.read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _yaml(file: Path) -> Any:
+    try:
+        return yaml.load(_text(file), Loader)
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError):
+        return None
+
+
+def _is_large(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and (
+        len(value) > 100 or any(isinstance(v, (list, dict)) for v in value)
+    )
