@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sft_research.comparison import Comparison, Ranked
-from sft_research.past_runs import PastRun, line, number
+from sft_research.past_runs import PastRun
 from sft_research.points import deciding, label, sorted_values
+from sft_research.untrusted import line, number
 from sft_research.verdict import NAMES, Verdict
 
 MOST_ROWS = 1_000  # of a run's curves; evaluations are always kept
@@ -106,7 +107,7 @@ def _run(
         "point": point,
         "state": run.state,
         "why": run.why,
-        "fixes": [line(fix, 300) for fix in fixes[:5]] if isinstance(fixes, list) else [],
+        "fixes": [line(_words(fix), 300) for fix in fixes[:5]] if isinstance(fixes, list) else [],
         "scores": {
             w: {k: run.score(k, w) for k in ("loss", "exact_match", "form")} for w in ("before", "after")
         },
@@ -118,6 +119,10 @@ def _run(
         "curves": curves(run.metrics),
         "samples": list(_samples(run, texts)),
     }
+
+
+def _words(fix: Any) -> Any:
+    return "  ".join(map(str, fix)) if isinstance(fix, list) else fix
 
 
 def curves(rows: Sequence[dict[str, float]]) -> dict[str, list[float | None]]:
@@ -179,3 +184,10 @@ def best_of(c: Comparison, column: str, row: str) -> dict[str, Any]:
         cells[i][j] = {"mean": one.mean, "spread": one.spread, "label": one.point.label}
     others = [NAMES.get(key, key) for key in c.keys if key not in (row, column)]
     return {"row": row, "column": column, "rows": rows, "columns": columns, "cells": cells, "over": others}
+
+
+def score(seen: dict[str, Any], value: float | None, digits: int = 4) -> str:
+    """A value of the metric as it is written everywhere."""
+    if value is None:
+        return ""
+    return f"{value:.{digits}f}" if seen["metric"]["key"] == "loss" else f"{100 * value:.1f} %"

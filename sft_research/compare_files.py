@@ -15,8 +15,8 @@ from sft_research.compare_data import data
 from sft_research.compare_page import page
 from sft_research.compare_pictures import draw
 from sft_research.comparison import Comparison
-from sft_research.past_runs import number
 from sft_research.points import METRICS, label, settings
+from sft_research.untrusted import number
 from sft_research.verdict import Verdict, as_plain
 
 RESULTS = (

@@ -73,7 +73,7 @@
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= rough);
     const found = [];
-    for (let at = Math.ceil(low / step) * step; at <= high + step * 1e-9; at += step) found.push(Number(at.toPrecision(12)));
+    for (let at = Math.ceil(low / step) * step; at <= high + step * 1e-9 && found.length < 50; at += step) found.push(Number(at.toPrecision(12)));
     return found;
   };
   const logTicks = (low, high) => {
@@ -116,7 +116,7 @@
 
   function levelling(key) {
     // The level of a run, and the colour of each level.
-    const of = key === "point" ? (run) => run.label : (run) => run.settings[key];
+    const of = key === "point" ? (run) => run.label : (run) => run.config[key] ?? null;
     const levels = levelsOf(drawn.map(of));
     const ordered = levels.every((value) => typeof value === "number") || levels.length > KINDS.length;
     const index = new Map(levels.map((value, at) => [JSON.stringify(value), at]));
@@ -131,8 +131,6 @@
     const section = document.getElementById("curves");
     const series = Object.keys(data.series);
     if (!drawn.length || !series.length) return section.append(el("p", { class: "faint" }, "No run has logged a curve."));
-    const points = new Map(data.points.map((point) => [point.label, point]));
-    for (const run of drawn) run.settings = (points.get(run.label) || {}).settings || run.config;
     const few = new Set(drawn.map((run) => run.label)).size <= 8;
     const state = { x: "loss_tokens", y: series[0], log: false, smooth: false, by: few || !data.keys.length ? "point" : data.lead || data.keys[0] };
     const hidden = new Set(); // runs
@@ -169,16 +167,22 @@
       const density = window.devicePixelRatio || 1;
       canvas.width = plot.clientWidth * density;
       canvas.height = plot.clientHeight * density;
-      const pen = canvas.getContext("2d");
+      const pen = canvas.getContext("2d", { willReadFrequently: true });
       pen.setTransform(density, 0, 0, density, 0, 0);
       pen.font = "12px system-ui, sans-serif";
       return pen;
     }
 
+    let overPen = null;
+    const wipe = () => {
+      overPen.clearRect(0, 0, plot.clientWidth, plot.clientHeight);
+      bubble.hide();
+    };
+
     function draw() {
       prepare();
       const pen = sized(base);
-      sized(over);
+      overPen = sized(over);
       bubble.hide();
       const width = plot.clientWidth;
       const height = plot.clientHeight;
@@ -198,7 +202,8 @@
       }
       const [x0, x1] = extent("x");
       let [y0, y1] = extent("y");
-      if (!state.log) [y0, y1] = [y0 - 0.04 * (y1 - y0), y1 + 0.04 * (y1 - y0) || y1 + 1];
+      const gap = 0.04 * (y1 - y0) || Math.abs(y1) / 20 || 1;
+      if (!state.log) [y0, y1] = [y0 - gap, y1 + gap];
       const labelled = width > 640 && by.levels.length > 1 && by.levels.length <= 8;
       pen.font = "600 12px system-ui, sans-serif";
       const named = by.levels.map(shown);
@@ -206,13 +211,12 @@
       const box = { left: 52, right: width - room, top: 26, bottom: height - 40 };
       const X = scale(x0, x1, box.left, box.right, false);
       const Y = scale(y0, y1, box.bottom, box.top, state.log);
-      view = { X, Y, box, x0, x1 };
+      view = { X, Y, box, x0, x1, thick: lines.length > 30 ? 1.1 : 1.7 };
       axes(pen, box, X, Y, [x0, x1, y0, y1], width);
       pen.lineJoin = "round";
-      pen.lineWidth = lines.length > 30 ? 1.1 : 1.7;
-      pen.globalAlpha = lines.length > 30 ? 0.7 : 0.9;
-      for (const line of lines) stroke(pen, line, by.colour(by.at(line.run)));
-      pen.globalAlpha = 1;
+      pen.lineWidth = view.thick;
+      for (const line of lines) if (!isDense(line)) stroke(pen, line, by.colour(by.at(line.run)));
+      pixels(pen, lines.filter(isDense));
       if (labelled) ends(pen, named, X, Y, box);
     }
 
@@ -240,19 +244,64 @@
       pen.fillText(`${data.series[state.y]}${eased}${state.log ? ", log" : ""}`, 4, 4);
     }
 
+    const isDense = (line) => line.x.length > (view.box.right - view.box.left) / 2;
+
     function stroke(pen, line, colour) {
       const { X, Y } = view;
       pen.strokeStyle = colour;
+      pen.fillStyle = colour;
+      if (isDense(line)) return columns(line, 1, (x, top, bottom) => pen.fillRect(x, top, 1, bottom - top));
       pen.beginPath();
       line.x.forEach((x, at) => (at ? pen.lineTo(X(x), Y(line.y[at])) : pen.moveTo(X(x), Y(line.y[at]))));
       pen.stroke();
       if (line.x.length > 30) return;
-      pen.fillStyle = colour;
       line.x.forEach((x, at) => {
         pen.beginPath();
         pen.arc(X(x), Y(line.y[at]), 2.4, 0, 7);
         pen.fill();
       });
+    }
+
+    function columns(line, density, each) {
+      // The line as a bar a pixel: each(x, top, bottom), in pixels of the screen.
+      const half = (view.thick * density) / 2;
+      let [x, y] = [Math.round(view.X(line.x[0]) * density), view.Y(line.y[0]) * density];
+      let [top, bottom] = [y, y];
+      for (let i = 1; i < line.x.length; i++) {
+        const [toX, toY] = [Math.round(view.X(line.x[i]) * density), view.Y(line.y[i]) * density];
+        const slope = (toY - y) / (toX - x || 1);
+        for (; x < toX; x++, y += slope) {
+          each(x, Math.min(top, y, y + slope) - half, Math.max(bottom, y, y + slope) + half);
+          [top, bottom] = [y + slope, y + slope];
+        }
+        y = toY;
+        [top, bottom] = [Math.min(top, y), Math.max(bottom, y)];
+      }
+      each(x, top - half, bottom + half);
+    }
+
+    function pixels(pen, dense) {
+      // A hundred noisy lines of 1,000 points cross themselves so often that stroking them takes seconds.
+      const density = window.devicePixelRatio || 1;
+      const image = pen.getImageData(0, 0, base.width, base.height);
+      const { data: bytes, width, height } = image;
+      const words = new Uint32Array(bytes.buffer);
+      let parts = null;
+      const blend = (at, share) => {
+        for (let part = 0; part < 4; part++) bytes[4 * at + part] += (parts[part] - bytes[4 * at + part]) * share;
+      };
+      for (const line of dense) {
+        pen.fillStyle = by.colour(by.at(line.run));
+        parts = new Uint8ClampedArray([...[1, 3, 5].map((at) => parseInt(pen.fillStyle.slice(at, at + 2), 16)), 255]);
+        const [whole] = new Uint32Array(parts.buffer);
+        columns(line, density, (x, top, bottom) => {
+          const [first, last] = [Math.max(Math.floor(top), 0), Math.min(Math.ceil(bottom), height) - 1];
+          for (let y = first + 1; y < last; y++) words[y * width + x] = whole;
+          for (const y of first < last ? [first, last] : [first])
+            blend(y * width + x, Math.min(y + 1, bottom) - Math.max(y, top));
+        });
+      }
+      pen.putImageData(image, 0, 0);
     }
 
     function ends(pen, named, X, Y, box) {
@@ -298,14 +347,15 @@
 
     function hover(event) {
       const place = over.getBoundingClientRect();
-      const pen = sized(over);
+      const pen = overPen;
+      wipe();
       const found = view && nearest(event.clientX - place.left, event.clientY - place.top);
-      if (!found || found.far > 60) return bubble.hide();
+      if (!found || found.far > 60) return;
       const { line, index } = found;
       const [x, y] = [view.X(line.x[index]), view.Y(line.y[index])];
-      pen.lineWidth = 6;
+      view.thick = pen.lineWidth = 6;
       stroke(pen, line, ink("paper"));
-      pen.lineWidth = 3;
+      view.thick = pen.lineWidth = 3;
       stroke(pen, line, by.colour(by.at(line.run)));
       pen.fillStyle = ink("ink");
       pen.beginPath();
@@ -370,10 +420,7 @@
     );
     over.addEventListener("pointermove", hover);
     over.addEventListener("pointerdown", hover);
-    over.addEventListener("pointerleave", () => {
-      sized(over);
-      bubble.hide();
-    });
+    over.addEventListener("pointerleave", wipe);
     chips();
     redraws.push(() => { chips(); draw(); });
   }

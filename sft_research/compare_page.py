@@ -13,7 +13,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from sft_research.colours import colour, ink_on
+from sft_research.compare_data import score
+from sft_research.compare_maps import best_rates, heatmaps
 from sft_research.points import text
 
 HERE = Path(__file__).parent
@@ -26,6 +27,7 @@ KINDS = {
     "effects": "What matters",
     "product": "Scale x rate",
     "seeds": "What would decide it",
+    "missing": "Not yet run",
 }
 
 
@@ -40,8 +42,8 @@ def page(seen: dict[str, Any]) -> str:
         *(_section(seen, number, section) for number, section in enumerate(seen["sections"])),
         _not_there(seen),
         '<section id="curves"><h2>Curves</h2></section>',
-        _heatmaps(seen),
-        _best_lr(seen),
+        heatmaps(seen),
+        best_rates(seen),
         '<section id="parallel"><h2>Every point across its settings</h2></section>',
         '<section id="pair"><h2>Two runs side by side</h2></section>',
         f"<h2>Runs</h2>{''.join(_card(seen, run) for run in seen['runs'])}",
@@ -118,8 +120,8 @@ def _section(seen: dict[str, Any], number: int, section: dict[str, Any]) -> str:
 
 def _ranked(seen: dict[str, Any], place: int, point: dict[str, Any], ends: tuple[float, float]) -> str:
     settings = [text(point["settings"][key]) for key in seen["keys"]] or [point["label"]]
-    shown = [str(place) if point["whole"] else "-", *settings, _score(seen, point["mean"])]
-    shown += [_score(seen, point["spread"]), str(len(point["values"]))]
+    shown = [str(place) if point["whole"] else "-", *settings, score(seen, point["mean"])]
+    shown += [score(seen, point["spread"]), str(len(point["values"]))]
     cells = "".join(f"<td>{escape(value)}</td>" for value in shown)
     width = ends[1] - ends[0] or 1.0
     dots = "".join(
@@ -135,70 +137,6 @@ def _not_there(seen: dict[str, Any]) -> str:
     said += [f"missing: {label}" for label in seen["missing"]] + seen["notes"]
     items = "".join(f"<li>{escape(one)}</li>" for one in said)
     return f'<ul class="warnings">{items}</ul>' if said else ""
-
-
-def _heatmaps(seen: dict[str, Any]) -> str:
-    maps = "".join(_heatmap(seen, found) for found in seen["heatmaps"] if found)
-    return f'<h2>Two settings at a time</h2><div class="two">{maps}</div>' if maps else ""
-
-
-def _heatmap(seen: dict[str, Any], found: dict[str, Any]) -> str:
-    """A table of colours with the number in each cell: the best is bright and framed."""
-    names, sign = seen["names"], 1 if seen["metric"]["lower_is_better"] else -1
-    means = [cell["mean"] * sign for row in found["cells"] for cell in row if cell]
-    best, worst = min(means), max(means)
-    rows = []
-    for value, cells in zip(found["rows"], found["cells"], strict=True):
-        made = "".join(_cell(seen, cell, sign, best, worst) for cell in cells)
-        rows.append(f"<tr><th>{escape(text(value))}</th>{made}</tr>")
-    head = "".join(f"<th>{escape(text(value))}</th>" for value in found["columns"])
-    over = f"; each cell the best over {', '.join(found['over'])}" if found["over"] else ""
-    title = f"{names[found['row']]} (down) x {names[found['column']]} (across){over}"
-    return (
-        f'<figure><figcaption>{escape(title)}</figcaption><div class="scroll"><table class="heat">'
-        f"<tr><th></th>{head}</tr>{''.join(rows)}</table></div></figure>"
-    )
-
-
-def _cell(seen: dict[str, Any], cell: dict[str, Any] | None, sign: int, best: float, worst: float) -> str:
-    if cell is None:
-        return '<td class="none" title="no whole point">·</td>'
-    mean = cell["mean"] * sign
-    back = colour(1 - (mean - best) / (worst - best or 1.0))
-    spread = f", spread {_score(seen, cell['spread'])}" if cell["spread"] is not None else ""
-    title = f"{cell['label']}: {_score(seen, cell['mean'])}{spread}"
-    marked = ' class="best"' if mean == best else ""
-    return (
-        f'<td{marked} style="background:{back};color:{ink_on(back)}" title="{escape(title)}">'
-        f"{_score(seen, cell['mean'], 3)}</td>"
-    )
-
-
-def _best_lr(seen: dict[str, Any]) -> str:
-    """The best learning rate of each rank, and whether it lies at an end of those tried."""
-    found = seen["best_lr"]
-    if not found:
-        return ""
-    sign = 1 if seen["metric"]["lower_is_better"] else -1
-    rows = []
-    for rank, cells in zip(found["rows"], found["cells"], strict=True):
-        tried = [(cell["mean"] * sign, at) for at, cell in enumerate(cells) if cell]
-        if tried:
-            at = min(tried)[1]
-            ends = {
-                min(tried, key=lambda one: one[1])[1]: "lowest",
-                max(tried, key=lambda one: one[1])[1]: "highest",
-            }
-            edge = f"the {ends[at]} tried" if at in ends and len(tried) > 1 else ""
-            shown = [text(rank), text(found["columns"][at]), _score(seen, cells[at]["mean"]), edge]
-            rows.append(f"<tr>{''.join(f'<td>{escape(value)}</td>' for value in shown)}</tr>")
-    over = f", the best over {', '.join(found['over'])}" if found["over"] else ""
-    heads = "".join(f"<th>{escape(head)}</th>" for head in ("rank", "best rate", seen["metric"]["name"], ""))
-    return (
-        f'<section id="best-lr"><h2>Best learning rate per rank<span>{escape(over)}</span></h2><div class="two">'
-        f'<div class="scroll"><table><tr>{heads}</tr>{"".join(rows)}</table></div>'
-        '<figure class="chart"></figure></div></section>'
-    )
 
 
 def _card(seen: dict[str, Any], run: dict[str, Any]) -> str:
@@ -228,9 +166,3 @@ def _pairs(values: dict[str, Any]) -> str:
 
 def _plain(value: Any) -> str:
     return f"{value:,.4g}" if isinstance(value, float) else "" if value is None else str(value)
-
-
-def _score(seen: dict[str, Any], value: float | None, digits: int = 4) -> str:
-    if value is None:
-        return ""
-    return f"{value:.{digits}f}" if seen["metric"]["key"] == "loss" else f"{100 * value:.1f} %"

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sft_research.colours import colour, ink_on
-from sft_research.past_runs import number
+from sft_research.compare_data import score
 from sft_research.points import sorted_values, text
+from sft_research.untrusted import number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -108,7 +109,7 @@ def _heatmaps(axes: Sequence[Axes], seen: dict[str, Any], maps: Sequence[dict[st
                         else {"edgecolor": "white", "lw": 1.0}
                     )
                     one.add_patch(_square(j, i, back, edge))
-                    said = _score(seen, cell["mean"])
+                    said = score(seen, cell["mean"], 3)
                     one.text(j, i, said, ha="center", va="center", color=ink_on(back), fontsize=7, zorder=4)
         one.set(xlim=(-0.55, len(found["columns"]) - 0.45), ylim=(len(found["rows"]) - 0.45, -0.55))
         one.set_xticks(range(len(found["columns"])), [text(value) for value in found["columns"]])
@@ -155,17 +156,21 @@ def _parallel(one: Axes, seen: dict[str, Any], keys: Sequence[str]) -> None:
     for point in reversed(points):  # the best on top
         goodness = 1 - (point["mean"] * sign - best) / (worst - best or 1.0)
         heights = [levels[key].index(point["settings"][key]) / max(len(levels[key]) - 1, 1) for key in keys]
-        one.plot(range(len(keys) + 1), [*heights, goodness], color=colour(0.9 * goodness), lw=1.0)
+        one.plot(
+            range(len(keys) + 1),
+            [*heights, goodness],
+            color=colour(0.9 * goodness),
+            lw=3.0 if point is points[0] else 1.0,
+        )
+    behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
     for at, key in enumerate(keys):
         one.axvline(at, color="#c9ced3", lw=0.8, zorder=0)
         for i, value in enumerate(levels[key]):
-            one.text(at + 0.03, i / max(len(levels[key]) - 1, 1), text(value), fontsize=6, va="center")
+            one.text(
+                at + 0.03, i / max(len(levels[key]) - 1, 1), text(value), fontsize=6, va="center", bbox=behind
+            )
     for goodness, value in ((1.0, best * sign), (0.0, worst * sign)):
-        one.text(len(keys) + 0.03, goodness, _score(seen, value), fontsize=6, va="center")
+        one.text(len(keys) + 0.03, goodness, score(seen, value, 3), fontsize=6, va="center")
     one.set_xticks(range(len(keys) + 1), [*(seen["names"][key] for key in keys), seen["metric"]["name"]])
     one.set_yticks([])
     one.spines[["left", "bottom"]].set_visible(False)
-
-
-def _score(seen: dict[str, Any], value: float) -> str:
-    return f"{value:.3f}" if seen["metric"]["key"] == "loss" else f"{100 * value:.0f} %"

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
 from sft_research.comparison import Comparison, Ranked, Section
-from sft_research.past_runs import line
 from sft_research.points import label, text
+from sft_research.untrusted import line
 from sft_research.verdict import Verdict
 
 WIDE = 100

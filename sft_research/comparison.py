@@ -8,9 +8,11 @@ from statistics import mean
 from typing import Any
 
 from sft_research.contract import Group, clauses, common_seeds, groups
-from sft_research.past_runs import PastRun, line
-from sft_research.points import Metric, Point, label, missing, points, settings, varied
+from sft_research.grid import missing
+from sft_research.past_runs import PastRun
+from sft_research.points import Metric, Point, label, points, settings, text, varied
 from sft_research.spread import spread
+from sft_research.untrusted import line
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,9 @@ def compare(runs: Sequence[PastRun], metric: Metric, across: Sequence[str] = ())
     unfinished = [
         (run, label(settings(run, keys)) if run.config else "") for run in runs if run.state != "finished"
     ]
-    all_seeds = sorted({run.seed for run in runs if run.config}, key=str)
     notes = [*_repeated(repeats), *_unscored(found, scored, metric), *_made_differently(runs)]
     contract = _contract(by_contract, metric, across) if by_contract else []
-    absent = missing(runs, keys, all_seeds)
+    absent = missing(runs, keys)
     return Comparison(metric, keys, seeds, contract, sections, unfinished, absent, notes, list(runs))
 
 
@@ -143,4 +144,4 @@ def _made_by(run: PastRun) -> Iterator[tuple[str, Any]]:
 
 
 def _listed(values: Sequence[Any]) -> str:
-    return ", ".join(str(value) for value in values) or "none"
+    return ", ".join(text(value) for value in values) or "none"

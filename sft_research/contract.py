@@ -14,8 +14,9 @@ from statistics import median
 from typing import Any
 
 from sft_research.config import ConfigError
-from sft_research.past_runs import PastRun, number
+from sft_research.past_runs import PastRun
 from sft_research.points import Metric, Point, text
+from sft_research.untrusted import number
 
 TOLERANCE = 0.01  # of counts: two packings of the same rows cut a last batch differently
 SCHEDULE = ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "max_steps", "num_train_epochs")

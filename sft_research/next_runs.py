@@ -31,7 +31,7 @@ def command(run: PastRun, changes: Mapping[str, Sequence[Any]]) -> str:
 def _words(run: PastRun) -> list[str] | None:
     said = run.result.get("command") or run.environment.get("command")
     try:
-        words = shlex.split(said) if isinstance(said, str) else list(said or ())
+        words = shlex.split(said) if isinstance(said, str) else said if isinstance(said, list) else []
     except ValueError:
         return None
     if words[1:3] != HEAD or not all(isinstance(word, str) and word.isprintable() for word in words):

@@ -1,12 +1,10 @@
 """Run folders, read back: finished, failed, interrupted, running, or left half done.
 
-A folder may be torn by a crash or come from a stranger: what cannot be read is absent, no file can be too
-large, and nothing of it is ever called. No torch is imported.
+A folder may be torn by a crash or come from a stranger: what cannot be read is absent. No torch is imported.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -15,16 +13,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sft_research import held_out, lock
 from sft_research.config import ConfigError
+from sft_research.untrusted import flat, line, number, parsed, read_json, read_text, read_yaml
 
-LARGEST = 200 * 2**20  # bytes of a file that is read
-MOST_KEYS = 5_000  # of a config: a few lines of YAML can stand for billions
 DEEPEST = 4  # folders below one that is named: runs/ -> experiment -> run
 MARKS = ("result.json", "identity.json", "config.yaml", "failure.json")  # one of them makes a folder a run's
-Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -40,7 +34,7 @@ class PastRun:
 
     @property
     def name(self) -> str:
-        return f"{self.folder.parent.name}/{self.folder.name}"
+        return line(f"{self.folder.parent.name}/{self.folder.name}")
 
     @property
     def seed(self) -> Any:
@@ -58,10 +52,10 @@ class PastRun:
     def held_out(self) -> dict[str, tuple[float, float]]:
         """{row: (completion tokens, nats)} of the loss that result.json says; empty where it is not of that."""
         found: dict[str, tuple[float, float]] = {}
-        for line in self._lines(Path(held_out.NAME).stem):
-            tokens, nll = number(line.get("tokens")), number(line.get("nll"))
+        for row in self._lines(Path(held_out.NAME).stem):
+            tokens, nll = number(row.get("tokens")), number(row.get("nll"))
             if tokens and tokens > 0 and nll is not None:
-                key = str(line.get("row"))[:64]
+                key = str(row.get("row"))[:64]
                 before = found.get(key, (0.0, 0.0))  # two equal rows are one of twice the length
                 found[key] = (before[0] + tokens, before[1] + nll)
         loss, all_tokens = self.score("loss"), sum(tokens for tokens, _ in found.values())
@@ -84,8 +78,8 @@ class PastRun:
         return number(scores.get(key)) if isinstance(scores, dict) else None
 
     def _lines(self, stem: str) -> Iterator[dict[str, Any]]:
-        for line in _text(self.folder / f"{stem}.jsonl").splitlines():
-            if isinstance(row := _parsed(line), dict):
+        for text in read_text(self.folder / f"{stem}.jsonl").splitlines():
+            if isinstance(row := parsed(text), dict):
                 yield row
 
 
@@ -108,7 +102,7 @@ def find(places: Sequence[Path]) -> list[PastRun]:
 def read(folder: Path) -> PastRun:
     """One run's folder, whatever is left of it."""
     result, failure = read_json(folder / "result.json"), read_json(folder / "failure.json")
-    config = flat(_yaml(folder / "config.yaml"))
+    config = flat(read_yaml(folder / "config.yaml"))
     if result and not config:
         return PastRun(folder, "unfinished", "config.yaml cannot be read", {}, {}, failure)
     if result:
@@ -120,46 +114,6 @@ def read(folder: Path) -> PastRun:
         return PastRun(folder, state, _cause(failure), config, {}, failure)
     torn = "result.json is torn" if (folder / "result.json").exists() else "ended without a result"
     return PastRun(folder, "unfinished", f"{torn}, {_at(folder)}", config, {})
-
-
-def flat(node: Any, most: int = MOST_KEYS) -> dict[str, Any]:
-    """{"lora": {"r": 8}} -> {"lora.r": 8}; a list stays one value. Empty where there are more than `most`."""
-    found: dict[str, Any] = {}
-    waiting = [("", node)] if isinstance(node, dict) else []
-    for _ in range(most):
-        if not waiting:
-            return found
-        at, value = waiting.pop()
-        if isinstance(value, dict) and (value or not at):
-            waiting += [(f"{at}.{key}".lstrip("."), inner) for key, inner in value.items()]
-        else:
-            plain = isinstance(value, (int, float, str, bool, type(None)))
-            found[at] = value if plain else str(value)[:500] if not _is_large(value) else "..."
-    return {}
-
-
-def number(value: Any) -> float | None:
-    """A finite number, or None."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    try:
-        made = float(value)
-    except OverflowError:
-        return None
-    return made if math.isfinite(made) else None
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """What is in it; empty where it is absent, torn or no object."""
-    found = _parsed(_text(file))
-    return found if isinstance(found, dict) else {}
-
-
-def line(text: Any, most: int = 200) -> str:
-    """One line without control characters: a stranger's text could move the cursor of a terminal."""
-    clean = "".join(c if c.isprintable() else " " for c in str(text)[: 10 * most])
-    clean = re.sub(r" +", " ", clean).strip()
-    return clean if len(clean) <= most else f"{clean[: most - 1]}…"
 
 
 def _below(place: Path, deep: int) -> Iterator[Path]:
@@ -192,33 +146,3 @@ def _at(folder: Path) -> str:
 def _cause(failure: dict[str, Any]) -> str:
     step = f", at step {failure['step']}" if number(failure.get("step")) else ""
     return line(f"{failure.get('error')}: {failure.get('message')}{step}")
-
-
-def _text(file: Path) -> str:
-    """Of an ordinary file that is not too large; empty for any other."""
-    try:
-        if not file.is_file() or file.stat().st_size > LARGEST:
-            return ""
-        return file.read_text("utf-8", "replace")
-    except OSError:
-        return ""
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _yaml(file: Path) -> Any:
-    try:
-        return yaml.load(_text(file), Loader)
-    except (yaml.YAMLError, ValueError, RecursionError, TypeError):
-        return None
-
-
-def _is_large(value: Any) -> bool:
-    return isinstance(value, (list, tuple)) and (
-        len(value) > 100 or any(isinstance(v, (list, dict)) for v in value)
-    )

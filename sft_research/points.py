@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import product
-from math import prod
 from typing import Any
 
 from sft_research.config import NOT_IDENTITY
-from sft_research.past_runs import PastRun, line, number
+from sft_research.past_runs import PastRun
+from sft_research.untrusted import line, number
 
 OTHERS = (*NOT_IDENTITY, "deterministic")  # they say how a run is made, not what it is
 
@@ -113,19 +112,6 @@ def points(runs: Sequence[PastRun], keys: Sequence[str]) -> tuple[list[Point], l
         else:
             point.runs[run.seed] = run
     return list(made.values()), repeats
-
-
-def missing(
-    runs: Sequence[PastRun], keys: Sequence[str], seeds: Sequence[Any]
-) -> list[tuple[dict[str, Any], Any]]:
-    """(settings, seed) of a grid that has no folder: of the product of the values, where half of it is there."""
-    there = {(repr(settings(run, keys)), run.seed) for run in runs if run.config}
-    values = [sorted_values(run.config.get(key) for run in runs if run.config) for key in keys]
-    size = prod(len(of_key) for of_key in values) * max(len(seeds), 1)
-    if not keys or size > 2 * len(there):
-        return []
-    grid = (dict(zip(keys, chosen, strict=True)) for chosen in product(*values))
-    return [(at, seed) for at in grid for seed in seeds if (repr(at), seed) not in there]
 
 
 def sorted_values(values: Iterable[Any]) -> list[Any]:

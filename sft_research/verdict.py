@@ -4,27 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import sqrt
-from statistics import mean
 from typing import Any
 
+from sft_research.ahead import Finding, ahead, over_rows
 from sft_research.comparison import Comparison, Ranked
 from sft_research.effects import Effect, Product, effects, product_alone
 from sft_research.next_runs import command
-from sft_research.past_runs import number
-from sft_research.points import sorted_values, text
-from sft_research.spread import Interval, block_residual, bootstrap, paired, pooled, seeds_needed
+from sft_research.points import label, sorted_values, text
+from sft_research.spread import Interval, block_residual
+from sft_research.untrusted import number
 
 NAMES = {"lora.r": "rank", "lora.alpha": "alpha", "optimizer.lr": "learning rate"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One sentence or two, and the commands that would take it further."""
-
-    kind: str  # best, rows, edge, effects, product, seeds
-    text: str
-    commands: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -40,122 +30,26 @@ class Verdict:
 
 
 def verdict(c: Comparison) -> Verdict:
-    """Of the points of the first group that have all seeds."""
+    """Of the points of the first section that have all seeds."""
     whole = [row for row in c.ranked if row.is_whole]
     if not whole:
-        return Verdict("No point has finished.", [])
+        return Verdict("No run has finished", _missing(c))
     if len(whole) == 1:
-        return Verdict(
-            f"One point has finished: {whole[0].point.label}. There is nothing to compare it with.", []
-        )
+        said = f"Only {whole[0].point.label} has finished: there is nothing to compare it with"
+        return Verdict(said, [*_incomplete(c, whole[0]), *_missing(c)])
     best, second = whole[:2]
-    table = [[row.values[seed] for seed in c.seeds] for row in whole]
-    residual = block_residual(table)
+    residual = block_residual([[row.values[seed] for seed in c.seeds] for row in whole])
     noise = (residual[0] / len(c.seeds), residual[1]) if residual else None
     means = [row.mean for row in whole]
     found = effects([row.point.settings for row in whole], means, noise)
     product = product_alone([row.point.scale_times_lr for row in whole], means, noise)
-    title, decided, seeds_said, interval = _best(c, best, second, residual)
-    rows_said, rows = _rows(c, best, second)
-    findings = [
-        decided,
-        *_level(c, whole, residual),
-        *rows_said,
-        *_edges(c, best, whole),
-        *_effects(found, noise, len(whole)),
-        *_product(product),
-    ]
-    return Verdict(title, [*findings, *seeds_said, *_incomplete(c, best)], interval, rows, found, product)
-
-
-def _differences(c: Comparison, best: Ranked, second: Ranked) -> list[float]:
-    """By seed, above 0 where the best is better."""
-    return [c.metric.sign * (second.values[seed] - best.values[seed]) for seed in c.seeds]
-
-
-def _best(
-    c: Comparison, best: Ranked, second: Ranked, residual: tuple[float, int] | None
-) -> tuple[str, Finding, list[Finding], Interval | None]:
-    """Title, the finding behind it, and what would decide it."""
-    a, b, n = best.point.label, second.point.label, len(c.seeds)
-    differences = _differences(c, best, second)
-    gap = f"{_size(c, mean(differences))} {'lower' if c.metric.lower_is_better else 'higher'}"
-    if n < 2:
-        more = [
-            _more_seeds(c, best, second, 1, "With one seed there is no spread to hold a difference against.")
-        ]
-        title = f"Not decided: {a} is ahead of {b}, with one seed each"
-        return (
-            title,
-            Finding("best", f"{c.metric.name}: {a} is {gap} than {b}, with one seed each."),
-            more,
-            None,
-        )
-    own = paired(differences)
-    said = f"{a} is {gap} than {b} over {n} seeds, paired; 95 % interval of the difference {_ends(c, own)}"
-    if residual:
-        wide = pooled(differences, residual)
-        others = "clear of 0" if wide.is_clear else "not clear of 0"
-        said += f"; with the spread of all points pooled {_ends(c, wide)}, {others}"
-    finding = Finding("best", f"{c.metric.name}: {said}.")
-    if own.is_clear:
-        return f"{a} is better than {b} by more than the spread between seeds", finding, [], own
-    deviation = sqrt(2 * residual[0]) if residual else 0.0
-    needed = seeds_needed(own.value, deviation)
-    if needed is None or own.value == 0:
-        said = "Even 200 seeds would hardly tell the two apart: take either."
-        return (
-            f"{a} and {b} are equal within the spread between seeds",
-            finding,
-            [Finding("seeds", said)],
-            own,
-        )
-    lead = f"A difference of this size shows in four cases of five with {max(needed, n + 1)} seeds a point."
-    more = [_more_seeds(c, best, second, max(needed - n, 1), lead)]
-    return f"Not decided: {a} is ahead of {b} by less than the spread between seeds", finding, more, own
-
-
-def _level(c: Comparison, whole: Sequence[Ranked], residual: tuple[float, int] | None) -> list[Finding]:
-    """Points beside the best two that are not clearly worse, with the spread of all points pooled."""
-    if not residual:
-        return []
-    best, _, *others = whole
-    level = [row for row in others if not pooled(_differences(c, best, row), residual).is_clear]
-    said = ", ".join(row.point.label for row in level[:4])
-    more = f" and {len(level) - 4} more" if len(level) > 4 else ""
-    return [Finding("best", f"Not clearly worse than it either: {said}{more}.")] if level else []
-
-
-def _more_seeds(c: Comparison, best: Ranked, second: Ranked, count: int, lead: str) -> Finding:
-    used = {int(seed) for row in c.ranked for seed in row.point.runs if number(seed) is not None}
-    new: list[int] = []
-    while len(new) < count:
-        new.append(
-            next(seed for seed in range(count + len(used) + 1) if seed not in used and seed not in new)
-        )
-    runs = 2 * count
-    commands = [command(row.point.any, {"seed": new}) for row in (best, second)]
-    return Finding("seeds", f"{lead} That is {runs} more runs:", [one for one in commands if one])
-
-
-def _rows(c: Comparison, best: Ranked, second: Ranked) -> tuple[list[Finding], Interval | None]:
-    """The same difference over resampled held-out rows, each run paired with that of its seed."""
-    pairs = [(best.point.runs[seed].held_out, second.point.runs[seed].held_out) for seed in c.seeds]
-    if c.metric.key != "loss":
-        return [], None
-    if not all(one and one.keys() == other.keys() for one, other in pairs):
-        said = (
-            "The runs do not say the loss of each held-out row, so nothing is said of other rows like these."
-        )
-        return [Finding("rows", said)], None
-    rows = sorted(pairs[0][0])
-    if any(one.keys() != pairs[0][0].keys() for one, _ in pairs):
-        return [], None  # each seed has rows of its own
-    differences = [mean(other[row][1] - one[row][1] for one, other in pairs) for row in rows]
-    interval = bootstrap(differences, [pairs[0][0][row][0] for row in rows])
-    holds = "the order holds" if interval.is_clear else "the order could turn"
-    said = f"On other held-out rows like these {len(rows)} {holds}: 95 % of resampled sets give {_ends(c, interval)}."
-    return [Finding("rows", said)], interval
+    led = ahead(c, whole, residual)
+    rows_said, rows = over_rows(c, best, second)
+    matter = [*_edges(c, best, whole), *_effects(found, bool(noise), len(whole)), *_product(product)]
+    more = [*led.more, *_incomplete(c, best), *_missing(c)]
+    return Verdict(
+        led.title, [*led.findings, *rows_said, *matter, *more], led.between_seeds, rows, found, product
+    )
 
 
 def _edges(c: Comparison, best: Ranked, whole: Sequence[Ranked]) -> list[Finding]:
@@ -179,7 +73,7 @@ def _edges(c: Comparison, best: Ranked, whole: Sequence[Ranked]) -> list[Finding
     return found
 
 
-def _effects(found: Sequence[Effect], noise: tuple[float, int] | None, points: int) -> list[Finding]:
+def _effects(found: Sequence[Effect], has_noise: bool, points: int) -> list[Finding]:
     if not found or points < 3:
         return []
     said = [
@@ -187,7 +81,7 @@ def _effects(found: Sequence[Effect], noise: tuple[float, int] | None, points: i
         for one in found
     ]
     rest = max(1 - sum(one.share for one in found), 0.0)
-    tail = "" if noise else "; with one seed, chance is in all of them"
+    tail = "" if has_noise else "; with one seed, chance is in all of them"
     lead = f"Of the differences between {points} points"
     return [Finding("effects", f"{lead}, {', '.join(said)}; together, beyond each alone, {rest:.0%}{tail}.")]
 
@@ -223,13 +117,21 @@ def _incomplete(c: Comparison, best: Ranked) -> list[Finding]:
     return [Finding("seeds", said, [one] if one else [])]
 
 
-def _size(c: Comparison, value: float) -> str:
-    return f"{abs(value):.4f} nats a token" if c.metric.key == "loss" else f"{100 * abs(value):.1f} points"
-
-
-def _ends(c: Comparison, interval: Interval) -> str:
-    times, digits = (1, 4) if c.metric.key == "loss" else (100, 1)
-    return f"{times * interval.low:+.{digits}f} to {times * interval.high:+.{digits}f}"
+def _missing(c: Comparison) -> list[Finding]:
+    """Runs of the grid that nobody has made, with their commands."""
+    made = next((run for run in c.runs if run.config), None)
+    if not c.missing or not made:
+        return []
+    seeds: dict[str, list[Any]] = {}
+    for at, seed in c.missing:
+        seeds.setdefault(label(at), []).append(seed)
+    at_of = {label(at): at for at, _ in c.missing}
+    commands = [
+        command(made, {**{key: [value] for key, value in at_of[name].items()}, "seed": of})
+        for name, of in list(seeds.items())[:6]
+    ]
+    said = f"{len(c.missing)} runs of the grid are missing; the grid's own command makes them, or:"
+    return [Finding("missing", said, [one for one in commands if one])]
 
 
 def as_plain(verdict: Verdict) -> dict[str, Any]:
