@@ -24,18 +24,18 @@ def missing(runs: Sequence[PastRun], keys: Sequence[str]) -> list[tuple[dict[str
     Values that are there make a grid where half of it is: a search draws values that no grid has.
     """
     known = [run for run in runs if run.config]
-    there = {_point(settings(run, keys), run.seed) for run in known}
     asked = planned(known)
     is_planned = bool(asked) and set(keys) <= set(asked) | {"seed"}
     varied = sorted({*keys, *(key for key in asked if key != "seed")}) if is_planned else list(keys)
     values = [sorted_values([*asked.get(key, ()), *(run.config.get(key) for run in known)]) for key in varied]
     seeds = sorted_values([*asked.get("seed", ()), *(run.seed for run in known)])
     size = prod(len(of_key) for of_key in values) * len(seeds)
+    there = {_point(settings(run, varied), run.seed) for run in known}
     if not varied or size > (LARGEST if is_planned else 2 * len(there)):
         return []
     grid = (dict(zip(varied, chosen, strict=True)) for chosen in product(*values))
     found = [(at, seed) for at in grid for seed in seeds]
-    return [(at, seed) for at, seed in found if _point({key: at[key] for key in keys}, seed) not in there]
+    return [(at, seed) for at, seed in found if _point(at, seed) not in there]
 
 
 def planned(runs: Sequence[PastRun]) -> dict[str, list[Any]]:

@@ -80,6 +80,8 @@ def seeds_needed(difference: float, deviation: float) -> int | None:
     if not difference or not isfinite(deviation):
         return None
     ratio = (deviation / difference) ** 2
+    if ratio > MOST_SEEDS / 7.8:  # (1.96 + 0.84)^2, which those of t exceed
+        return None
     for n in range(2, MOST_SEEDS + 1):
         if n >= (t_quantile((1 + LEVEL) / 2, n - 1) + t_quantile(POWER, n - 1)) ** 2 * ratio:
             return n
