@@ -60,7 +60,9 @@ def table(c: Comparison) -> str:
 
 
 def _rows(c: Comparison) -> Iterator[dict[str, Any]]:
-    compared = {id(run) for row in c.ranked for seed, run in row.point.runs.items() if seed in c.seeds}
+    compared = {
+        id(run) for row in c.ranked if row.is_whole for seed, run in row.point.runs.items() if seed in c.seeds
+    }
     for run in c.runs:
         at = settings(run, c.keys)
         row = {"run": run.name, "state": run.state, "compared": id(run) in compared, "point": label(at)}

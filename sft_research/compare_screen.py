@@ -71,7 +71,7 @@ def _not_there(c: Comparison) -> Iterator[str]:
     for run, point in c.unfinished:
         seed = f" seed={text(run.seed)}" if run.seed is not None else ""
         who = f"{point}{seed}" if point else run.name
-        yield line(f"{run.state:<11} {who}: {run.why}", 200)
+        yield f"{run.state:<11} " + line(f"{who}: {run.why}")
     for at, seed in c.missing[:20]:
         yield f"{'missing':<11} {label(at)} seed={text(seed)}"
     if len(c.missing) > 20:
