@@ -88,7 +88,6 @@ def _point(row: Ranked) -> dict[str, Any]:
 def _run(
     run: PastRun, point: int, c: Comparison, common: dict[str, Any], texts: dict[str, int]
 ) -> dict[str, Any]:
-    at = label({key: run.config.get(key) for key in c.keys}) if run.config else line(run.name)
     git = run.environment.get("git")
     made_by = {
         "code": git.get("commit", "")[:12]
@@ -101,7 +100,7 @@ def _run(
     cause = run.failure.get("cause")
     fixes = cause.get("fixes") if isinstance(cause, dict) else None
     return {
-        "label": at,
+        "label": c.labels[run.folder],
         "name": line(run.name, 300),
         "seed": line(run.seed, 20),
         "point": point,
@@ -172,11 +171,13 @@ def _heatmaps(c: Comparison) -> Iterator[dict[str, Any]]:
 
 
 def best_of(c: Comparison, column: str, row: str) -> dict[str, Any]:
-    """The best whole point at each pair of values, over all other settings; empty where a key does not vary."""
+    """The best whole point at each pair of values, over all others; empty where one of the two does not vary."""
     whole = [one for one in c.ranked if one.is_whole]
     if not whole or not {column, row} <= set(c.keys):
         return {}
     rows, columns = (sorted_values(one.point.settings[key] for one in whole) for key in (row, column))
+    if len(rows) < 2 or len(columns) < 2:
+        return {}
     cells: list[list[dict[str, Any] | None]] = [[None] * len(columns) for _ in rows]
     for one in reversed(whole):  # the best comes last, and stays
         at = one.point.settings

@@ -65,7 +65,12 @@ def _rows(c: Comparison) -> Iterator[dict[str, Any]]:
     }
     for run in c.runs:
         at = settings(run, c.keys)
-        row = {"run": run.name, "state": run.state, "compared": id(run) in compared, "point": label(at)}
+        row = {
+            "run": run.name,
+            "state": run.state,
+            "compared": id(run) in compared,
+            "point": c.labels[run.folder],
+        }
         row |= {"seed": run.seed, **at}
         for when in ("before", "after"):
             row |= {f"{when}_{key}": run.score(key, when) for key in METRICS}
@@ -105,7 +110,7 @@ def _all(c: Comparison, verdict: Verdict, command: str) -> str:
     ]
     unfinished = [
         {"run": run.name, "state": run.state, "why": run.why, "folder": str(run.folder)}
-        for run, _ in c.unfinished
+        for run in c.unfinished
     ]
     made = {
         "command": command,

@@ -59,11 +59,16 @@
 
   // Numbers ------------------------------------------------------------------------------------------
   const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
-  const short = (value) => {
+  const short = (value, digits = 4) => {
     const size = Math.abs(value);
     if (size >= 1000) return compact.format(value);
     if (size && size < 1e-3) return value.toExponential(1).replace(".0e", "e");
-    return String(Number(value.toPrecision(4)));
+    return String(Number(value.toPrecision(digits)));
+  };
+  // As many digits as tell the ticks of one axis apart.
+  const shorts = (values) => {
+    const digits = [4, 5, 6, 7, 8].find((n) => new Set(values.map((value) => short(value, n))).size === values.length);
+    return values.map((value) => [value, short(value, digits)]);
   };
   const clock = (seconds) =>
     seconds >= 7200 ? `${short(seconds / 3600)} h` : seconds >= 120 ? `${short(seconds / 60)} min` : `${short(seconds)} s`;
@@ -204,10 +209,10 @@
       let [y0, y1] = extent("y");
       const gap = 0.04 * (y1 - y0) || Math.abs(y1) / 20 || 1;
       if (!state.log) [y0, y1] = [y0 - gap, y1 + gap];
-      const labelled = width > 640 && by.levels.length > 1 && by.levels.length <= 8;
+      const names = by.levels.map(shown);
+      const labelled = width > 640 && names.length > 1 && names.length <= 8 && names.every((name) => name.length < 32);
       pen.font = "600 12px system-ui, sans-serif";
-      const named = by.levels.map(shown);
-      const room = labelled ? Math.min(Math.max(...named.map((text) => pen.measureText(text).width)) + 14, 220) : 10;
+      const room = labelled ? Math.min(Math.max(...names.map((text) => pen.measureText(text).width)) + 14, 220) : 10;
       const box = { left: 52, right: width - room, top: 26, bottom: height - 40 };
       const X = scale(x0, x1, box.left, box.right, false);
       const Y = scale(y0, y1, box.bottom, box.top, state.log);
@@ -217,7 +222,7 @@
       pen.lineWidth = view.thick;
       for (const line of lines) if (!isDense(line)) stroke(pen, line, by.colour(by.at(line.run)));
       pixels(pen, lines.filter(isDense));
-      if (labelled) ends(pen, named, X, Y, box);
+      if (labelled) ends(pen, names, X, Y, box);
     }
 
     function axes(pen, box, X, Y, [x0, x1, y0, y1], width) {
@@ -226,14 +231,14 @@
       pen.textAlign = "right";
       pen.textBaseline = "middle";
       pen.lineWidth = 1;
-      for (const at of state.log ? logTicks(y0, y1) : ticks(y0, y1, 5)) {
+      for (const [at, text] of shorts(state.log ? logTicks(y0, y1) : ticks(y0, y1, 5))) {
         pen.strokeStyle = ink("line");
         pen.beginPath();
         pen.moveTo(box.left, Y(at));
         pen.lineTo(box.right, Y(at));
         pen.stroke();
         pen.fillStyle = ink("faint");
-        pen.fillText(short(at), box.left - 6, Y(at));
+        pen.fillText(text, box.left - 6, Y(at));
       }
       pen.textAlign = "center";
       pen.textBaseline = "top";
@@ -442,9 +447,9 @@
       const X = scale(Math.min(...rates), Math.max(...rates), box.left, box.right, isLog);
       const Y = scale(y0, y1, box.bottom, box.top, false);
       const canvas = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "metric over learning rate, a line a rank" });
-      for (const at of ticks(y0, y1, 4)) {
+      for (const [at, text] of shorts(ticks(y0, y1, 4))) {
         canvas.append(svg("line", { x1: box.left, x2: box.right, y1: Y(at), y2: Y(at) }));
-        canvas.append(svg("text", { x: box.left - 6, y: Y(at) + 4, "text-anchor": "end" }, short(at)));
+        canvas.append(svg("text", { x: box.left - 6, y: Y(at) + 4, "text-anchor": "end" }, text));
       }
       for (const rate of rates) canvas.append(svg("text", { x: X(rate), y: box.bottom + 16, "text-anchor": "middle" }, short(rate)));
       canvas.append(svg("text", { x: (box.left + box.right) / 2, y: height - 6, "text-anchor": "middle" }, "learning rate"));
@@ -535,7 +540,7 @@
       });
       canvas.append(svg("line", { x1: right, x2: right, y1: top, y2: bottom }));
       canvas.append(svg("text", { x: width - 4, y: 14, "text-anchor": "end" }, data.metric.name));
-      for (const value of ticks(low, high, 4)) canvas.append(svg("text", { x: right + 6, y: Y(value) + 4 }, short(value)));
+      for (const [value, text] of shorts(ticks(low, high, 4))) canvas.append(svg("text", { x: right + 6, y: Y(value) + 4 }, text));
       place.replaceChildren(canvas);
     };
     redraws.push(draw);

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sft_research.colours import colour, ink_on
 from sft_research.compare_data import score
 from sft_research.points import sorted_values, text
-from sft_research.untrusted import number
+from sft_research.untrusted import line, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,18 +75,23 @@ def _curves(axes: Sequence[Axes], seen: dict[str, Any]) -> None:
             points = [(x, y) for x, y in pairs if x is not None and y is not None]
             if points:
                 at = levels.index(_level(run, key)) / max(len(levels) - 1, 1)
-                name = text(levels[round(at * (len(levels) - 1))])
+                name = _short(levels[round(at * (len(levels) - 1))])
                 one.plot(*zip(*points, strict=True), color=colour(0.85 * at), lw=0.8, alpha=0.8, label=name)
         one.set_title(seen["series"].get(series, series), loc="left", color=FAINT)
         one.set_xlabel("loss tokens")
         one.xaxis.set_major_formatter(EngFormatter(sep=""))
     named = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
     if 1 < len(named) <= 12:
-        order = [text(level) for level in levels if text(level) in named]
+        order = [_short(level) for level in levels if _short(level) in named]
         title = seen["names"].get(key, "")
         axes[0].legend(
             [named[name] for name in order], order, frameon=False, fontsize=7, title=title, title_fontsize=7
         )
+
+
+def _short(level: Any) -> str:
+    """That a legend has room for."""
+    return line(text(level), 32)
 
 
 def _level(run: dict[str, Any], key: str | None) -> Any:

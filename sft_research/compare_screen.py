@@ -68,9 +68,9 @@ def _cells(c: Comparison, place: int, row: Ranked, keys: Sequence[str]) -> list[
 
 
 def _not_there(c: Comparison) -> Iterator[str]:
-    for run, point in c.unfinished:
+    for run in c.unfinished:
         seed = f" seed={text(run.seed)}" if run.seed is not None else ""
-        who = f"{point}{seed}" if point else run.name
+        who = f"{c.labels[run.folder]}{seed}"
         yield f"{run.state:<11} " + line(f"{who}: {run.why}")
     for at, seed in c.missing[:20]:
         yield f"{'missing':<11} {label(at)} seed={text(seed)}"

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from sft_research.contract import Group, clauses, common_seeds, groups
 from sft_research.grid import missing
 from sft_research.past_runs import PastRun
-from sft_research.points import Metric, Point, label, points, settings, text, varied
+from sft_research.points import Metric, Point, deciding, label, points, settings, text, varied
 from sft_research.spread import spread
 from sft_research.untrusted import line
 
@@ -46,11 +47,12 @@ class Comparison:
     """What the verdict, the tables, the files and the page are made of."""
 
     metric: Metric
-    keys: list[str]  # that vary
+    keys: list[str]  # that vary in the first section
     seeds: list[Any]  # that points of the first section are averaged over
     contract: list[tuple[str, str]]  # what they have in common: (clause, value)
     sections: list[Section]
-    unfinished: list[tuple[PastRun, str]]  # with the label of its point
+    unfinished: list[PastRun]
+    labels: dict[Path, str]  # of the folder of each run
     missing: list[tuple[dict[str, Any], Any]]  # (settings, seed) of a grid that has no folder
     notes: list[str]
     runs: list[PastRun]
@@ -62,19 +64,43 @@ class Comparison:
 
 def compare(runs: Sequence[PastRun], metric: Metric, across: Sequence[str] = ()) -> Comparison:
     """Group, rank and label; raises ConfigError where no two points can be compared fairly."""
-    keys = varied(runs)
-    found, repeats = points(runs, keys)
+    finished = [run for run in runs if run.state == "finished"]
+    found, repeats = points(runs, varied(finished))
     scored = [point for point in found if point.values(metric)]
     by_contract = groups(scored, metric, across) if scored else []
-    seeds = common_seeds(by_contract[0].points) if by_contract else []
-    sections = [Section(group.differs, _ranked(group, metric)) for group in by_contract]
-    unfinished = [
-        (run, label(settings(run, keys)) if run.config else "") for run in runs if run.state != "finished"
+    first = [run for point in by_contract[0].points for run in point.runs.values()] if by_contract else runs
+    keys = varied(first)
+    told = {run.folder: _told(run, keys, first) for run in runs}
+    by_contract = [
+        replace(group, points=[_named(point, told) for point in group.points]) for group in by_contract
     ]
-    notes = [*_repeated(repeats), *_unscored(found, scored, metric), *_made_differently(runs)]
-    contract = _contract(by_contract, metric, across) if by_contract else []
-    absent = missing(runs, keys)
-    return Comparison(metric, keys, seeds, contract, sections, unfinished, absent, notes, list(runs))
+    alike = [run for run in runs if told[run.folder].keys() == set(keys)]
+    return Comparison(
+        metric=metric,
+        keys=keys,
+        seeds=common_seeds(by_contract[0].points) if by_contract else [],
+        contract=_contract(by_contract, metric, across) if by_contract else [],
+        sections=[Section(group.differs, _ranked(group, metric)) for group in by_contract],
+        unfinished=[run for run in runs if run.state != "finished"],
+        labels={run.folder: label(told[run.folder]) if run.config else run.name for run in runs},
+        missing=missing(alike, keys),
+        notes=[*_repeated(repeats), *_unscored(found, scored, metric), *_made_differently(runs)],
+        runs=list(runs),
+    )
+
+
+def _told(run: PastRun, keys: Sequence[str], first: Sequence[PastRun]) -> dict[str, Any]:
+    """The values that tell a run apart: of the keys that vary, and those that no run of the first section has."""
+    own, common = deciding(run), deciding(next((run for run in first if run.config), run))
+    strange = sorted(
+        k for k in {*own, *common} - {*keys, "dataset.seed"} if repr(own.get(k)) != repr(common.get(k))
+    )
+    return settings(run, [*keys, *strange])
+
+
+def _named(point: Point, told: dict[Path, dict[str, Any]]) -> Point:
+    values = told[point.any.folder]
+    return replace(point, settings=values, label=label(values))
 
 
 def _ranked(group: Group, metric: Metric) -> list[Ranked]:

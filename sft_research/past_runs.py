@@ -144,5 +144,6 @@ def _at(folder: Path) -> str:
 
 
 def _cause(failure: dict[str, Any]) -> str:
-    step = f", at step {failure['step']}" if number(failure.get("step")) else ""
-    return line(f"{failure.get('error')}: {failure.get('message')}{step}")
+    said = f"{failure.get('error')}: {failure.get('message')}"
+    step = f" (step {failure['step']})" if number(failure.get("step")) and "step" not in said else ""
+    return line(f"{said}{step}")

@@ -85,13 +85,13 @@ def settings(run: PastRun, keys: Sequence[str]) -> dict[str, Any]:
     return {key: run.config.get(key) for key in keys}
 
 
-def label(values: dict[str, Any]) -> str:
-    """`r=8 alpha=16 lr=0.001`: the last words of the keys, or all where two end alike."""
+def label(values: dict[str, Any], most: int = 6) -> str:
+    """`r=8 alpha=16 lr=0.001`: the last words of the keys, or all where two end alike; the first `most`."""
     ends = Counter(key.rpartition(".")[2] for key in values)
-    shown = (
-        (key if ends[key.rpartition(".")[2]] > 1 else key.rpartition(".")[2], values[key]) for key in values
-    )
-    return line(" ".join(f"{key}={text(value)}" for key, value in shown), 160) or "one configuration"
+    names = {key: key if ends[key.rpartition(".")[2]] > 1 else key.rpartition(".")[2] for key in values}
+    shown = [f"{names[key]}={text(value)}" for key, value in list(values.items())[:most]]
+    more = [f"and {len(values) - most} more"] if len(values) > most else []
+    return line(" ".join([*shown, *more]), 160) or "one configuration"
 
 
 def text(value: Any) -> str:

@@ -63,8 +63,8 @@ def test_what_has_not_finished_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     write(tmp_path / "empty", "identity.json", {})
     found = compared(tmp_path)
-    assert [(one.state, at, one.why) for one, at in found.unfinished] == [
-        ("unfinished", "", "ended without a result, before its first step"),
+    assert [(one.state, found.labels[one.folder], one.why) for one in found.unfinished] == [
+        ("unfinished", f"{tmp_path.name}/empty", "ended without a result, before its first step"),
         ("failed", "r=8", "E: m"),
     ]
 
@@ -96,3 +96,18 @@ def test_a_run_without_the_metric_is_left_out_with_its_name(tmp_path: Path) -> N
     found = compared(tmp_path)
     assert [row.point.label for row in found.ranked] == ["r=4", "r=8"]
     assert found.notes == ["without held-out loss, and left out: r=16"]
+
+
+def test_what_tells_a_stray_run_apart_is_not_said_of_the_others(tmp_path: Path) -> None:
+    grid(tmp_path, {(4, 1e-3): [0.5], (8, 1e-3): [0.4]})
+    run(tmp_path, r=16, alpha=32, results={"loss_tokens": 900}, model__max_length=128)
+    stray = run(tmp_path, r=32, training__max_steps=9)
+    (stray / "result.json").unlink()
+    found = compared(tmp_path)
+    assert found.keys == ["lora.r"]
+    assert sorted(found.labels.values()) == ["r=16 alpha=32 max_length=128", "r=32 max_steps=9", "r=4", "r=8"]
+    assert [row.point.label for section in found.sections for row in section.ranked] == [
+        "r=8",
+        "r=4",
+        "r=16 alpha=32 max_length=128",
+    ]

@@ -35,7 +35,7 @@ def test_a_failed_run_says_why_and_where(tmp_path: Path) -> None:
     folder = unfinished(tmp_path)
     write(folder, "failure.json", {"status": "failed", "error": "Boom", "message": "two\nlines", "step": 2})
     found = read(folder)
-    assert (found.state, found.why) == ("failed", "Boom: two lines, at step 2")
+    assert (found.state, found.why) == ("failed", "Boom: two lines (step 2)")
     write(
         folder,
         "failure.json",

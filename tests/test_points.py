@@ -55,6 +55,7 @@ def test_a_run_that_has_not_finished_is_no_point(tmp_path: Path) -> None:
 def test_labels_are_short_where_they_can_be() -> None:
     assert label({"lora.r": 8, "optimizer.lr": 1e-4}) == "r=8 lr=0.0001"
     assert label({"dataset.path": "a", "model.path": "b\x1b"}) == "dataset.path=a model.path=b"
+    assert label({f"a.k{i}": i for i in range(8)}) == "k0=0 k1=1 k2=2 k3=3 k4=4 k5=5 and 2 more"
     assert label({}) == "one configuration"
 
 
