@@ -1,7 +1,7 @@
 """A comparison as one self-contained HTML page: no request, light and dark, narrow and wide.
 
-Tables and texts are written here and need no script; compare_page.js draws the curves and what answers to
-the pointer. A policy in the page lets that one script run and no other, whatever a run's texts hold.
+Tables and texts are written here and need no script; compare_*.js draw the curves and what answers to the
+pointer. A policy in the page lets that one script run and no other, whatever a run's texts hold.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sft_research.points import text
 
 HERE = Path(__file__).parent
 STYLES = (HERE / "page.css", HERE / "compare_page.css")
-SCRIPT = HERE / "compare_page.js"
+SCRIPTS = [HERE / f"compare_{name}.js" for name in ("tools", "paint", "curves", "points", "page")]
 KINDS = {
     "best": "The best",
     "rows": "Other rows",
@@ -54,7 +54,7 @@ def page(seen: dict[str, Any]) -> str:
 
 
 def _document(seen: dict[str, Any], body: str) -> str:
-    script = SCRIPT.read_text("utf-8")
+    script = "\n".join(file.read_text("utf-8") for file in SCRIPTS)
     allowed = b64encode(hashlib.sha256(script.encode()).digest()).decode()
     # `<` in a text would end the script element that holds it.
     held = json.dumps(seen, separators=(",", ":"), default=str).replace("<", "\\u003c")
