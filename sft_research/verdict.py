@@ -35,8 +35,7 @@ def verdict(c: Comparison) -> Verdict:
     if not whole:
         return Verdict("No run has finished", _missing(c))
     if len(whole) == 1:
-        said = f"Only {whole[0].point.label} has finished: there is nothing to compare it with"
-        return Verdict(said, [*_incomplete(c, whole[0]), *_missing(c)])
+        return Verdict(_alone(c, whole[0]), [*(_lacking(c, row) for row in c.ranked[1:5]), *_missing(c)])
     best, second = whole[:2]
     residual = block_residual([[row.values[seed] for seed in c.seeds] for row in whole])
     noise = (residual[0] / len(c.seeds), residual[1]) if residual else None
@@ -102,19 +101,30 @@ def _product(product: Product | None) -> list[Finding]:
     return [Finding("product", f"{said[0].upper()}{said[1:]}; {end}")]
 
 
+def _alone(c: Comparison, one: Ranked) -> str:
+    if len(c.ranked) == 1:
+        return f"Only {one.point.label} has finished: there is nothing to compare it with"
+    return f"Only {one.point.label} has seed {_listed(c.seeds)}: no point can be held against it"
+
+
 def _incomplete(c: Comparison, best: Ranked) -> list[Finding]:
-    """Points that could be better, would they have all seeds."""
-    ahead = [
-        row for row in c.ranked
-        if not row.is_whole and row.values and c.metric.sign * (row.mean - best.mean) < 0
-    ]  # fmt: skip
-    if not ahead:
-        return []
-    row = ahead[0]
+    """The first point that is ahead of the best on the seeds that it has."""
+    for row in c.ranked:
+        shared = [seed for seed in row.values if seed in best.values]
+        lead = sum(c.metric.sign * (best.values[seed] - row.values[seed]) for seed in shared)
+        if not row.is_whole and lead > 0:
+            return [_lacking(c, row, "is ahead of it on the seeds that it has; it ")]
+    return []
+
+
+def _lacking(c: Comparison, row: Ranked, said: str = "") -> Finding:
     lacking = [seed for seed in c.seeds if seed not in row.values]
     one = command(row.point.any, {"seed": lacking})
-    said = f"{row.point.label} is ahead of it on the seeds that it has; it lacks seed {', '.join(map(str, lacking))}:"
-    return [Finding("seeds", said, [one] if one else [])]
+    return Finding("seeds", f"{row.point.label} {said}lacks seed {_listed(lacking)}:", [one] if one else [])
+
+
+def _listed(seeds: Sequence[Any]) -> str:
+    return ", ".join(text(seed) for seed in seeds)
 
 
 def _missing(c: Comparison) -> list[Finding]:

@@ -154,6 +154,22 @@ def test_a_point_ahead_that_lacks_a_seed_is_named_with_its_command(tmp_path: Pat
     ]
 
 
+def test_points_without_a_common_seed_are_not_held_against_each_other(tmp_path: Path) -> None:
+    run(tmp_path, r=4, seed=0)
+    run(tmp_path, r=8, seed=1)
+    found = said(tmp_path)
+    assert found.title == "Only r=4 has seed 0: no point can be held against it"
+    (finding,) = [one for one in found.findings if one.kind == "seeds"]
+    assert finding.text == "r=8 lacks seed 0:"
+    assert finding.commands[0].endswith("lora.r=8 lora.alpha=16 optimizer.lr=0.001 seed=0")
+
+
+def test_a_point_is_ahead_only_of_what_the_best_has_on_the_same_seeds(tmp_path: Path) -> None:
+    # Seed 0 is easy for all: 0.45 is below the best's mean of 0.5, and above its 0.4.
+    grid(tmp_path, {(4, 1e-3): [0.4, 0.6], (8, 1e-3): [0.5, 0.7], (16, 1e-3): [0.45]})
+    assert not any("ahead of it" in finding.text for finding in said(tmp_path).findings)
+
+
 def test_runs_that_nobody_made_come_with_their_commands(tmp_path: Path) -> None:
     grid(tmp_path, {(4, 1e-3): [0.5, 0.6], (4, 1e-2): [0.5], (8, 1e-3): [0.4, 0.5]})
     (finding,) = [one for one in said(tmp_path).findings if one.kind == "missing"]
