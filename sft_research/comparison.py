@@ -9,7 +9,7 @@ from statistics import mean
 from typing import Any
 
 from sft_research.contract import Group, clauses, common_seeds, groups
-from sft_research.grid import missing
+from sft_research.missing import missing
 from sft_research.past_runs import PastRun
 from sft_research.points import Metric, Point, deciding, label, points, settings, text, varied
 from sft_research.spread import spread

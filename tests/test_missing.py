@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from sft_research.config import ROOT
-from sft_research.grid import missing, planned
+from sft_research.missing import missing, planned
 from sft_research.past_runs import find
 from sft_research.points import varied
 from tests.compared import run
