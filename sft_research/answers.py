@@ -20,6 +20,7 @@ class Answer:
     expected: str
     text: str
     stopped: bool
+    right: bool | None = None  # where there is one right text
 
 
 def answer(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import IO, Any
 
 from tqdm import tqdm
@@ -48,6 +49,7 @@ class Judge:
     think_tags: Sequence[str] | None
     console: IO[str]
     note: Callable[[str], None]
+    file: Path | None = None  # for the loss of each row
 
     def __call__(self, when: str, known_loss: float | None = None) -> Judged:
         """`known_loss`: the held-out loss at this step, where the trainer has just measured it."""
@@ -55,7 +57,7 @@ class Judge:
         held_out, settings = self.data.held_out.examples, self.settings
         loss = known_loss
         if loss is None and held_out:
-            loss = held_out_loss(self.model, held_out, settings.batch_size)
+            loss = held_out_loss(self.model, held_out, settings.batch_size, self.file)
         asked = held_out[: settings.questions]
         with tqdm(total=len(asked), desc=f"answers {when}", file=self.console, disable=not asked) as bar:
             answers = answer(
@@ -66,7 +68,14 @@ class Judge:
                 settings.max_new_tokens,
                 bar.update,
             )
+        if self.data.checkable:
+            answers = [replace(one, right=is_right(one, self.think_tags)) for one in answers]
         return Judged(score(answers, loss, self.data.checkable, self.think_tags), answers)
+
+
+def is_right(answer: Answer, think_tags: Sequence[str] | None) -> bool:
+    """Whether what it says after its thought is what was expected."""
+    return final_answer(answer.text, think_tags) == final_answer(answer.expected, think_tags)
 
 
 def score(
@@ -74,7 +83,7 @@ def score(
 ) -> Scores:
     """Share of right answers, and of answers in the right form."""
     count = len(answers)
-    right = sum(final_answer(a.text, think_tags) == final_answer(a.expected, think_tags) for a in answers)
+    right = sum(is_right(a, think_tags) for a in answers)
     formed = sum(a.stopped and has_form(a.text, a.expected, think_tags) for a in answers)
     return Scores(
         loss=loss,

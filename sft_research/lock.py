@@ -29,6 +29,7 @@ from sft_research.config import ConfigError
 BEAT_S = 5.0  # between two beats
 LIVES = 4  # beats without a change after which a holder is dead
 TRIES = 4
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # of a file system that has none
 CLAIM = 2  # beats after which a claim that nobody has written over holds
 
 _open: set[IO[str]] = set()  # of the locks that this process holds
@@ -70,20 +71,21 @@ def of(folder: Path) -> Path:
 
 
 def is_held(file: Path) -> bool:
-    """Whether a living process holds it, as far as the kernel says; nothing is waited for."""
+    """Whether a living process holds it, asked without waiting: the kernel knows of this host, the beat of others."""
     try:
-        opened = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW)) as opened:
+            holder = opened.read(200).split()
+            age = abs(time.time() - os.fstat(opened.fileno()).st_mtime)
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # a file system without locks
-        return False
-    finally:
-        os.close(opened)
-    return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:  # it is not there, or not to be read
+            return False
+    else:
+        if not holder or holder[0] == host():
+            return False
+    return bool(holder) and age < LIVES * BEAT_S
 
 
 def _flock(opened: IO[str], file: Path, what: Path) -> bool:

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from sft_research import stopping
+from sft_research import held_out, stopping
 from sft_research.tokens import IGNORED, Example
 
 LOGIT_BYTES = 2**30  # at most this much memory for the logits of one batch
 
 
-def held_out_loss(model: Any, examples: Sequence[Example], batch_size: int) -> float:
-    """Sum of NLL over completion tokens, in nats a token.
+def held_out_loss(
+    model: Any, examples: Sequence[Example], batch_size: int, file: Path | None = None
+) -> float:
+    """Sum of NLL over completion tokens, in nats a token; that of each row goes to `file`.
 
     Of several processes each takes its share of the rows, and all are given the same number.
     """
@@ -24,7 +27,7 @@ def held_out_loss(model: Any, examples: Sequence[Example], batch_size: int) -> f
 
     share, among = _share()
     examples = sorted(examples, key=lambda e: len(e.input_ids))[share::among]
-    total = torch.zeros((), dtype=torch.float64)
+    rows: list[float] = []  # sums, in the order of `examples`
     with evaluating(model):
         for ids, mask, labels in batches(examples, batch_size, _vocabulary(model), model.device):
             stopping.poll()
@@ -32,11 +35,15 @@ def held_out_loss(model: Any, examples: Sequence[Example], batch_size: int) -> f
             logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
             kept = labels[:, 1:] != IGNORED
             nll = torch.nn.functional.cross_entropy(
-                logits[kept].float(), labels[:, 1:][kept], reduction="sum"
+                logits[kept].float(), labels[:, 1:][kept], reduction="none"
             )
-            total += nll.cpu().double()  # mps has no float64
+            sums = torch.zeros(len(ids), dtype=torch.float64)
+            sums.index_add_(0, kept.nonzero()[:, 0].cpu(), nll.cpu().double())  # mps has no float64
+            rows += sums.tolist()
+    if file and among == 1:
+        held_out.write(file, examples, rows)
     tokens = sum(example.loss_tokens for example in examples)
-    sums = torch.stack([total, torch.tensor(tokens, dtype=torch.float64)])
+    sums = torch.tensor([sum(rows), tokens], dtype=torch.float64)
     if among > 1:
         sums = sums.to(model.device)
         torch.distributed.all_reduce(sums)

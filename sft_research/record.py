@@ -1,8 +1,8 @@
 """The folder a run leaves behind. `result.json` comes last and whole: a folder without it is no result.
 
 runs/<experiment>/<overrides>/
-  config.yaml  identity.json  environment.json  metrics.jsonl  samples.jsonl  train.log  curves.png
-  adapter/  checkpoints/  README.md  result.json     (failure.json where a run failed)
+  config.yaml  identity.json  environment.json  metrics.jsonl  samples.jsonl  held_out.jsonl  train.log
+  curves.png  adapter/  checkpoints/  README.md  result.json     (failure.json where a run failed)
 """
 
 from __future__ import annotations
@@ -133,6 +133,7 @@ class Folder:
                     "expected": new.expected,
                     "before": old.text,
                     "after": new.text,
+                    "right": new.right,
                 }
                 file.write(json.dumps(secrets.redact(sample)) + "\n")
 

@@ -20,6 +20,7 @@ from sft_research.command import command
 from sft_research.config import ConfigError, Run, build
 from sft_research.console import library_bars_off, speaking
 from sft_research.evaluate import Judge
+from sft_research.held_out import NAME as HELD_OUT
 from sft_research.lora import Lora
 from sft_research.model import Model
 from sft_research.record import Folder
@@ -79,7 +80,8 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
         trainer = build_trainer(run, weights, data, str(folder / "checkpoints"))
         preflight.before(trainer)
         metrics = Metrics(folder, tracker, trainer, console, constant)
-        judge = Judge(weights, data, build(cfg.evaluation), model.think_tags, console, folder.note)
+        how = build(cfg.evaluation)
+        judge = Judge(weights, data, how, model.think_tags, console, folder.note, folder / HELD_OUT)
         before = folder.scores_before(lambda: judge("before training"))
         if not folder.checkpoint:
             metrics.record_scores(before)

@@ -15,6 +15,7 @@ from datasets import Dataset
 from datasets.table import InMemoryTable
 from omegaconf import DictConfig, OmegaConf
 
+from sft_research import held_out
 from sft_research.attention import attend_apart
 from sft_research.cache import Examples
 from sft_research.config import ConfigError, Run, build
@@ -79,7 +80,8 @@ class Trainer(Resumable):
             self.loss_first = self.loss_last
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        metrics = {"eval_loss": held_out_loss(self.model, self.held_out, self.eval_batch_size)}
+        file = self.checkpoints.with_name(held_out.NAME)
+        metrics = {"eval_loss": held_out_loss(self.model, self.held_out, self.eval_batch_size, file)}
         # Past SFTTrainer.log, which would mix the training averages in.
         transformers.Trainer.log(self, metrics)
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -98,7 +100,7 @@ def build_trainer(run: Run, model: Any, data: Data, output: str) -> Trainer:
     packing.apply(args)
     if packing.flattens:
         attend_apart(model)
-    held_out = data.held_out.examples
+    rows = data.held_out.examples
     full_precision = {n: p.data for n, p in model.named_parameters() if p.requires_grad}
     logging.getLogger("trl.trainer.sft_trainer").addFilter(_not_of_flash_attention)
     trainer = Trainer(
@@ -106,9 +108,9 @@ def build_trainer(run: Run, model: Any, data: Data, output: str) -> Trainer:
         args=args,
         processing_class=data.tokenizer,
         train_dataset=packing.rows(_dataset(data.train.examples), cfg.model.max_length),
-        eval_dataset=_dataset(held_out) if held_out else None,
+        eval_dataset=_dataset(rows) if rows else None,
         optimizer_cls_and_kwargs=(optimizer.func, optimizer.keywords),
-        held_out=held_out,
+        held_out=rows,
         eval_batch_size=cfg.evaluation.batch_size,
         on_oom=cfg.training.get("on_oom", "error"),
     )

@@ -86,8 +86,9 @@ def differences(a: Path, b: Path) -> list[str]:
     if [file.read_bytes() for file in weights[a]] != [file.read_bytes() for file in weights[b]]:
         found.append("weights")
     assert weights[a]
-    if (a / "samples.jsonl").read_bytes() != (b / "samples.jsonl").read_bytes():
-        found.append("samples.jsonl")
+    for name in ("samples.jsonl", "held_out.jsonl"):
+        if (a / name).read_bytes() != (b / name).read_bytes():
+            found.append(name)
     if rows(a) != rows(b):
         found.append("metrics.jsonl")
     results = [json.loads((folder / "result.json").read_text()) for folder in (a, b)]

@@ -89,7 +89,7 @@ def test_help_lists_every_group_with_its_options_and_imports_no_torch(tmp_path: 
     for line in (
         "python -m sft_research.train -m lora.r=8,16,32",
         "packing: bfd, bfd_split, grouped, none, padding_free, wrapped",
-        "experiments: demo, lora_rank\nhydra/launcher: local, ray, slurm\n",
+        "experiments: demo, lora_rank\nhydra/launcher: local, ray, slurm, slurm_gpu\nhydra/sweeper: grid\n",
     ):
         assert line in done.stdout
 

@@ -22,7 +22,7 @@ from sft_research.signature import parameters
 
 FILES = [
     *sorted(CONF_DIR.glob("*/*.yaml")),
-    *sorted(CONF_DIR.glob("hydra/launcher/*.yaml")),
+    *sorted(CONF_DIR.glob("hydra/*/*.yaml")),
     *sorted(ROOT.glob("experiments/*.yaml")),
 ]
 EXPERIMENTS = sorted(file.stem for file in ROOT.glob("experiments/*.yaml"))
@@ -63,7 +63,8 @@ TABLE = {
     "packing": ["none", "grouped", "padding_free", "bfd", "bfd_split", "wrapped"],
     "training": ["default", "quick"],
     "tracking": ["wandb", "trackio", "tensorboard", "none"],
-    "hydra/launcher": ["local", "slurm", "ray"],
+    "hydra/launcher": ["local", "slurm", "slurm_gpu", "ray"],
+    "hydra/sweeper": ["grid"],
     "experiments": ["demo", "lora_rank"],
 }
 DEFAULTS = {
@@ -77,6 +78,7 @@ DEFAULTS = {
     "training": "default",
     "tracking": "wandb",
     "hydra/launcher": "local",
+    "hydra/sweeper": "grid",
     "experiments": None,
 }
 

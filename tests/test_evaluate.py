@@ -99,6 +99,7 @@ def test_the_first_questions_are_answered_and_the_loss_is_of_all_rows(judge, que
     judged = judging("before")
     assert [one.text for one in judged.answers] == ["2", "3", "3"][:questions]
     assert judged.scores.exact_match == exact_match
+    assert [one.right for one in judged.answers] == [True, False, True][:questions]
     assert judged.scores.loss == pytest.approx(log(259), rel=1e-6)
     assert sum(rows for rows, _ in judging.model.widths) == 3
 

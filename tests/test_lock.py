@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -57,7 +58,7 @@ def test_a_second_process_is_refused_and_told_who_holds_it(tmp_path: Path) -> No
         lock.held(file, Path("runs/mine")),
     ):
         pass
-    who = f"{process.pid} on {lock._host()}"
+    who = f"{process.pid} on {lock.host()}"
     assert str(refused.value) == (
         f"runs/mine is being written by another process, {who}. Fix: wait for it, or set runs_dir=..."
     )
@@ -68,7 +69,7 @@ def test_a_holder_that_was_killed_holds_nothing(tmp_path: Path) -> None:
     with holder(file) as (process, _):
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        assert file.read_text().split()[:2] == [lock._host(), str(process.pid)]  # it had no time to clean up
+        assert file.read_text().split()[:2] == [lock.host(), str(process.pid)]  # it had no time to clean up
         with lock.held(file, tmp_path):
             assert file.read_text().split()[1] == str(os.getpid())
     assert file.read_text() == ""
@@ -136,8 +137,8 @@ def test_a_holder_that_beats_slowly_where_nothing_locks_is_not_written_over(
     monkeypatch.setattr(lock, "BEAT_S", 0.1)
     monkeypatch.setattr("fcntl.flock", unsupported)
     file = tmp_path / "lock"
-    file.write_text(f"{lock._host()} 17 abcd 3\n")
-    beats = threading.Timer(0.3, file.write_text, (f"{lock._host()} 17 abcd 4\n",))
+    file.write_text(f"{lock.host()} 17 abcd 3\n")
+    beats = threading.Timer(0.3, file.write_text, (f"{lock.host()} 17 abcd 4\n",))
     beats.start()
     with pytest.raises(ConfigError, match=r"another process, 17 on"), lock.held(file, tmp_path):
         pass
@@ -185,3 +186,27 @@ def test_of_those_who_begin_at_once_where_nothing_locks_one_holds_the_file(
     for thread in threads:
         thread.join()
     assert sorted(ends) == ["holds it", *["runs/mine is being written by another process"] * 2]
+
+
+def test_a_lock_is_looked_at_without_being_taken(tmp_path: Path) -> None:
+    """One of this host is the kernel's to know of; of another its text and when it was last raised are all there is."""
+    file = tmp_path / ".a.lock"
+    assert not lock.is_held(file)
+    with lock.held(file, tmp_path / "a"):
+        assert lock.is_held(file)
+    assert not lock.is_held(file)
+    file.write_text(f"{lock.host()} 17 abcd 3\n")  # left by one that was killed
+    assert not lock.is_held(file)
+    file.write_text("elsewhere 17 abcd 3\n")
+    assert lock.is_held(file)
+    os.utime(file, (0, time.time() - lock.LIVES * lock.BEAT_S - 1))
+    assert not lock.is_held(file)
+
+
+def test_looking_at_a_lock_does_not_refuse_who_takes_it(tmp_path: Path) -> None:
+    file = tmp_path / ".a.lock"
+    with file.open("w") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.15, fcntl.flock, (looking, fcntl.LOCK_UN)).start()
+        with lock.held(file, tmp_path / "a"):
+            assert lock.is_held(file)

@@ -60,6 +60,15 @@ def test_a_command_of_the_documents_composes(command: str) -> None:
         assert [message for rule in (*STRUCTURE, *VALUES) for message in rule(cfg)] == []
 
 
+def test_a_comparison_of_the_documents_is_one_that_it_takes() -> None:
+    from sft_research import compare
+
+    said = re.findall(r"sft_research\.compare( [^\n#`]*)", README + (compare.__doc__ or ""))
+    assert len(said) >= 5
+    for command in said:
+        assert compare._parse(shlex.split(command)).folders[0].parts[0] == "runs"
+
+
 def test_the_make_targets_exist() -> None:
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for target in re.findall(r"make ([a-z]+)", README + (ROOT / "CONTRIBUTING.md").read_text()):

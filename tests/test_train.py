@@ -42,6 +42,7 @@ def test_a_run_leaves_what_the_readme_lists(trained: Callable[..., Done]) -> Non
         "environment.json",
         "metrics.jsonl",
         "samples.jsonl",
+        "held_out.jsonl",
         "train.log",
         "curves.png",
         "adapter",

@@ -1,0 +1,80 @@
+"""Which run is best, by how much, and is it more than chance: a table, the verdict, and a page of curves.
+
+python -m sft_research.compare runs/lora_rank             # a grid, half finished or whole
+python -m sft_research.compare runs/a runs/b --out seen   # with page, pictures, CSV and JSON
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sft_research import secrets
+from sft_research.command import ending
+from sft_research.compare_screen import screen
+from sft_research.comparison import compare
+from sft_research.config import ConfigError
+from sft_research.contract import ACROSS
+from sft_research.past_runs import find
+from sft_research.points import METRICS
+from sft_research.verdict import verdict
+
+EPILOG = """\
+Runs are compared where held-out rows, loss tokens, seeds, effective batch and schedule are the same. Others are
+listed with what differs, and nothing is averaged across. Where the difference is the question, as of two packings:
+  python -m sft_research.compare runs/packing --across tokens --across batch --across schedule
+Runs that differ in their seed alone are one point. FOLDER is one run's folder or one of many."""
+
+
+def show(options: argparse.Namespace, command: str) -> None:
+    """Read, compare, say it, and write it down; raises ConfigError for what cannot be compared."""
+    if options.out and options.out.exists() and not options.out.is_dir():
+        raise ConfigError(f"--out {options.out} is a file. Fix: --out FOLDER")
+    runs = find(options.folders)
+    compared = compare(runs, METRICS[options.metric], options.across)
+    answer = verdict(compared)
+    sys.stdout.write(secrets.redact(screen(compared, answer, _in_colour())))
+    if options.out:
+        from sft_research.compare_files import write
+
+        written = write(options.out, compared, answer, command)
+        sys.stdout.write("".join(f"  {name:<9} {file}\n" for name, file in written) + "\n")
+
+
+def _in_colour() -> bool:
+    """https://no-color.org: any value of NO_COLOR but an empty one means none."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    assert __doc__
+    parser = argparse.ArgumentParser(
+        "python -m sft_research.compare",
+        "%(prog)s FOLDER [FOLDER ...] [--metric NAME] [--across NAME] [--out FOLDER]",
+        __doc__,
+        EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="runs, or folders of runs")
+    parser.add_argument("--metric", choices=METRICS, default="loss", help="held-out loss where not said")
+    parser.add_argument(
+        "--across", choices=ACROSS, action="append", default=[], help="what may differ, as it is the question"
+    )
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write page, pictures, CSV and JSON there")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    command = shlex.join(["python", "-m", "sft_research.compare", *sys.argv[1:]])
+    secrets.load()
+    with ending(show_traceback=True):
+        show(_parse(sys.argv[1:]), command)
+
+
+if __name__ == "__main__":
+    main()

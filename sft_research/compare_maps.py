@@ -1,0 +1,74 @@
+"""The page's tables of two settings at a time: metric in colour, and the best learning rate of each rank."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+from sft_research.colours import colour, ink_on
+from sft_research.compare_data import score
+from sft_research.points import text
+
+
+def heatmaps(seen: dict[str, Any]) -> str:
+    maps = "".join(_heatmap(seen, found) for found in seen["heatmaps"] if found)
+    return f'<h2>Two settings at a time</h2><div class="two">{maps}</div>' if maps else ""
+
+
+def _heatmap(seen: dict[str, Any], found: dict[str, Any]) -> str:
+    """A table of colours with the number in each cell: the best is bright and framed."""
+    names, sign = seen["names"], 1 if seen["metric"]["lower_is_better"] else -1
+    means = [cell["mean"] * sign for row in found["cells"] for cell in row if cell]
+    best, worst = min(means), max(means)
+    rows = []
+    for value, cells in zip(found["rows"], found["cells"], strict=True):
+        made = "".join(_cell(seen, cell, sign, best, worst) for cell in cells)
+        rows.append(f"<tr><th>{escape(text(value))}</th>{made}</tr>")
+    head = "".join(f"<th>{escape(text(value))}</th>" for value in found["columns"])
+    over = f"; each cell the best over {', '.join(found['over'])}" if found["over"] else ""
+    title = f"{names[found['row']]} (down) x {names[found['column']]} (across){over}"
+    return (
+        f'<figure><figcaption>{escape(title)}</figcaption><div class="scroll"><table class="heat">'
+        f"<tr><th></th>{head}</tr>{''.join(rows)}</table></div></figure>"
+    )
+
+
+def _cell(seen: dict[str, Any], cell: dict[str, Any] | None, sign: int, best: float, worst: float) -> str:
+    if cell is None:
+        return '<td class="none" title="no whole point">·</td>'
+    mean = cell["mean"] * sign
+    back = colour(1 - (mean - best) / (worst - best or 1.0))
+    spread = f", spread {score(seen, cell['spread'])}" if cell["spread"] is not None else ""
+    title = f"{cell['label']}: {score(seen, cell['mean'])}{spread}"
+    marked = ' class="best"' if mean == best else ""
+    return (
+        f'<td{marked} style="background:{back};color:{ink_on(back)}" title="{escape(title)}">'
+        f"{score(seen, cell['mean'], 3)}</td>"
+    )
+
+
+def best_rates(seen: dict[str, Any]) -> str:
+    """The best learning rate of each rank, and whether it lies at an end of those tried."""
+    found = seen["best_lr"]
+    if not found:
+        return ""
+    sign = 1 if seen["metric"]["lower_is_better"] else -1
+    rows = []
+    for rank, cells in zip(found["rows"], found["cells"], strict=True):
+        tried = [(cell["mean"] * sign, at) for at, cell in enumerate(cells) if cell]
+        if tried:
+            at = min(tried)[1]
+            ends = {
+                min(tried, key=lambda one: one[1])[1]: "lowest",
+                max(tried, key=lambda one: one[1])[1]: "highest",
+            }
+            edge = f"the {ends[at]} tried" if at in ends and len(tried) > 1 else ""
+            shown = [text(rank), text(found["columns"][at]), score(seen, cells[at]["mean"]), edge]
+            rows.append(f"<tr>{''.join(f'<td>{escape(value)}</td>' for value in shown)}</tr>")
+    over = f", the best over {', '.join(found['over'])}" if found["over"] else ""
+    heads = "".join(f"<th>{escape(head)}</th>" for head in ("rank", "best rate", seen["metric"]["name"], ""))
+    return (
+        f'<section id="best-lr"><h2>Best learning rate per rank<span>{escape(over)}</span></h2><div class="two">'
+        f'<div class="scroll"><table><tr>{heads}</tr>{"".join(rows)}</table></div>'
+        '<figure class="chart"></figure></div></section>'
+    )
