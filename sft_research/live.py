@@ -59,14 +59,12 @@ class Live:
 
     def _line(self, point: Point) -> str:
         now = read_json(point.folder / "state.json")
-        parts = [str(now.get("state", "starting"))]
-        if now.get("steps"):
-            parts.append(f"{now['step']}/{now['steps']}")
-        if now.get("loss") is not None:
-            parts.append(f"loss {now['loss']:.3f}")
-        if now.get("left_seconds") is not None:
-            parts.append(f"{clock(now['left_seconds'])} left")
-        return f"  {point.label:{self._width}}  {'  '.join(parts)}  {self.grid.became[point].host or ''}"
+        at = f"{now['step']}/{now['steps']}" if now.get("steps") else ""
+        loss = f"loss {now['loss']:.3f}" if now.get("loss") is not None else ""
+        left = f"{clock(now['left_seconds'])} left" if now.get("left_seconds") is not None else ""
+        state = f"{now.get('state', 'starting')} {at}".strip()
+        host = self.grid.became[point].host or ""
+        return f"  {point.label:{self._width}}  {state:26}  {loss:10}  {left:16}  {host}".rstrip()
 
     def _total(self) -> str:
         states = [became.state for became in self.grid.became.values()]
