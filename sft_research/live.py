@@ -50,7 +50,7 @@ class Live:
         self._next = time.monotonic() + DRAW_S
         columns, rows = shutil.get_terminal_size()
         running = [point for point, became in self.grid.became.items() if became.state == "running"]
-        lines = [self._line(point)[: columns - 1] for point in running[: rows - 3]]
+        lines = [self._line(point)[: columns - 1].rstrip() for point in running[: rows - 3]]
         if more := len(running) - len(lines):
             lines.append(f"... and {more} more")
         self._wipe()

@@ -22,7 +22,7 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def going_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Grid:
     """Two of three go on, of which one trains."""
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((72, 24)))
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((71, 24)))
     made = grid(tmp_path, {"lora.r=8": "", "lora.r=16": "", "lora.r=32": ""})
     made.became = dict(
         zip(made.points, [Became("running", host="n1"), Became("running"), Became()], strict=True)
@@ -37,7 +37,7 @@ def test_each_run_that_goes_on_has_its_line_and_the_rest_a_count(going_on: Grid)
     console = Terminal()
     Live(going_on, console).show()
     assert console.getvalue().splitlines() == [
-        "  lora.r=8   training 12/45              loss 0.532  1 min 23 s left   n",  # of 72 columns
+        "  lora.r=8   training 12/45              loss 0.532  1 min 23 s left",  # its host has no room
         "  lora.r=16  starting",
         "  2 running, 1 waiting of 3 runs",
     ]
