@@ -139,21 +139,16 @@ def grid_of(job_overrides: Iterable[Sequence[str]], config: DictConfig) -> Grid:
             "two points of this grid have the same overrides. Fix: leave out the repeated value"
         )
     flags = ["--config-dir", config_dir] if config_dir else []
+    folder = runs[0].folder.parent / GRIDS / folder_name(config.hydra.overrides.task)
     points = []
     for overrides, run in zip(grid, runs, strict=True):
         command = (sys.executable, "-m", "sft_research.train", *flags, *run.overrides, "hydra.mode=RUN")
         label = " ".join(o for o in overrides if len(grid) == 1 or any(o not in other for other in grid))
-        points.append(Point(overrides, run.folder, command, secrets.redact(label)))
+        name = f"{run.experiment}/{folder.name}"
+        points.append(Point(overrides, run.folder, command, secrets.redact(label), name))
     typed = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
-    words = [
-        "python",
-        "-m",
-        "sft_research.train",
-        "-m",
-        *flags,
-        *(o for o in typed if o != "hydra.mode=MULTIRUN"),
-    ]
-    folder = runs[0].folder.parent / GRIDS / folder_name(config.hydra.overrides.task)
+    typed = [override for override in typed if override != "hydra.mode=MULTIRUN"]
+    words = ["python", "-m", "sft_research.train", "-m", *flags, *typed]
     return Grid(points, runs, folder, secrets.redact(shlex.join(words)))
 
 

@@ -43,7 +43,12 @@ class Lora:
     @property
     def scale(self) -> float:
         """The factor of the update: alpha / r, or alpha / sqrt(r) with rsLoRA."""
-        return effective_alpha(self.alpha, self.r) / (sqrt(self.r) if self.use_rslora else self.r)
+        return self.scaled_by / (sqrt(self.r) if self.use_rslora else self.r)
+
+    @property
+    def scaled_by(self) -> float:
+        """Alpha as a number, where it is a policy: 16 of `2r` and a rank of 8."""
+        return effective_alpha(self.alpha, self.r)
 
     def arguments(self, new_rows: dict[str, list[int]]) -> dict[str, Any]:
         """What `peft.LoraConfig` and Unsloth's `get_peft_model` both take.
@@ -57,7 +62,7 @@ class Lora:
             optional["trainable_token_indices"] = new_rows
         return {
             "r": self.r,
-            "lora_alpha": effective_alpha(self.alpha, self.r),
+            "lora_alpha": self.scaled_by,
             "lora_dropout": self.dropout,
             "target_modules": self.target_modules,
             "use_rslora": self.use_rslora,

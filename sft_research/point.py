@@ -16,6 +16,7 @@ from typing import IO
 from sft_research import lock
 
 LIFELINE = "SFT_LIFELINE"  # in the environment of a run whose standard input ends with its grid
+GRID = "SFT_GRID"  # the grid that a run is a point of
 STANDING_BACK_S = 120.0  # for a process of this run that is still saving what it did elsewhere
 
 
@@ -27,6 +28,7 @@ class Point:
     folder: Path
     command: tuple[str, ...]
     label: str  # the overrides that tell it from the other points
+    grid: str = ""  # what its grid is called, for the tracker's group
     cwd: str = field(default_factory=os.getcwd)  # a cluster's worker starts elsewhere
 
     @property
@@ -64,7 +66,7 @@ class Process:
             stdout=subprocess.DEVNULL,
             stderr=self._said,
             start_new_session=True,
-            env={**self.environment, LIFELINE: "stdin"},
+            env={**self.environment, LIFELINE: "stdin", GRID: self.point.grid},
             pass_fds=self.keeps,
         )
 
@@ -94,6 +96,11 @@ def stand_back(point: Point) -> None:
     until = time.monotonic() + STANDING_BACK_S
     while point.held and time.monotonic() < until:
         time.sleep(1)
+
+
+def grid_name() -> str:
+    """In a run: of the grid that started it; empty in one that is alone."""
+    return os.environ.get(GRID, "")
 
 
 def stop_with_the_grid() -> None:

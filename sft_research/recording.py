@@ -4,11 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+from sft_research import secrets
+from sft_research.config import Run
+from sft_research.lora import Lora
+from sft_research.point import grid_name
+from sft_research.record import Folder
 from sft_research.steps import Steps
 from sft_research.stopping import Stopped
 from sft_research.surviving import Surviving
 from sft_research.tracking import About, Tracker
+
+
+def about(run: Run, folder: Folder, adapter: Any) -> About:
+    """What a tracker is told of a run: its config with alpha as a number, whatever policy says it, and the scale,
+    by which curves are sorted and coloured."""
+    config = secrets.redact(run.resolved)
+    if isinstance(adapter, Lora):
+        config["lora"] |= {"alpha": adapter.scaled_by, "scale": adapter.scale}
+    return About(
+        name=run.name,
+        group=grid_name() or run.experiment,
+        folder=folder.path,
+        config=config,
+        id=folder.tracker_id,
+        goes_on=folder.goes_on,
+        experiment=run.experiment,
+    )
 
 
 @contextmanager

@@ -26,11 +26,12 @@ class About:
     """What a tracker is told of a run; `config` is resolved, plain and free of secrets."""
 
     name: str
-    group: str
+    group: str  # the grid, or the experiment of a run that is alone
     folder: Path
     config: dict[str, Any]
     id: str | None = None  # the same in every process of a run
     goes_on: bool = False  # whether an earlier process has logged already
+    experiment: str = "default"
 
 
 class Tracker(Protocol):
@@ -79,9 +80,9 @@ class Wandb:
             id=about.id,
             resume="allow" if about.goes_on else None,
             name=about.name[:128],
-            group=about.group,
+            group=about.group[:128],
             job_type="train",
-            tags=[secrets.redact(tag)[:64] for tag in self.tags],
+            tags=[secrets.redact(tag)[:64] for tag in (about.experiment, *self.tags)],
             config=about.config,
             dir=about.folder,
             mode=mode,

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from sft_research import determinism, environment, identity, secrets, stopping
+from sft_research import determinism, environment, identity, stopping
 from sft_research.check import check
 from sft_research.command import command
 from sft_research.config import ConfigError, Run, build
@@ -24,11 +24,10 @@ from sft_research.held_out import NAME as HELD_OUT
 from sft_research.lora import Lora
 from sft_research.model import Model
 from sft_research.record import Folder
-from sft_research.recording import recording
+from sft_research.recording import about, recording
 from sft_research.result import Result
 from sft_research.summary import report
 from sft_research.tokens import Data
-from sft_research.tracking import About
 
 log = logging.getLogger(__name__)
 FINISHED = "This run is finished already; rerun=true starts it over."
@@ -74,9 +73,8 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
         weights = backend.load(model, adapter, data.added_tokens, len(data.tokenizer), cfg.seed)
 
     constant = {"lora/scale": adapter.scale} if isinstance(adapter, Lora) else {}
-    settings = secrets.redact(run.resolved | constant)
-    about = About(run.name, run.experiment, folder.path, settings, folder.tracker_id, folder.goes_on)
-    with library_bars_off(), stopping.at_safe_points(), recording(build(cfg.tracking), about) as tracker:
+    told = about(run, folder, adapter)
+    with library_bars_off(), stopping.at_safe_points(), recording(build(cfg.tracking), told) as tracker:
         trainer = build_trainer(run, weights, data, str(folder / "checkpoints"))
         preflight.before(trainer)
         metrics = Metrics(folder, tracker, trainer, console, constant)

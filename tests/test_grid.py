@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from sft_research import lock
 from sft_research.config import ConfigError, compose
 from sft_research.grid import Became, composed, grid_of, why
-from sft_research.point import Ended
+from sft_research.point import Ended, run_point
 from tests.grids import ID, grid, writing
 
 
@@ -181,3 +182,11 @@ def test_a_failure_has_its_cause_in_one_line(
         (point.folder / "failure.json").write_text(json.dumps(failure))
     assert why(point, end).startswith(cause)
     assert "\n" not in why(point, end)
+
+
+def test_a_run_is_told_of_which_grid_it_is(tmp_path: Path) -> None:
+    made = grid_of([["lora.r=8"], ["lora.r=16"]], config())
+    assert {point.grid for point in made.points} == {"default/default"}
+    code = "import os, sys; sys.exit(os.environ['SFT_GRID'])"
+    point = replace(made.points[0], command=(sys.executable, "-c", code), cwd=str(tmp_path))
+    assert run_point(point) == Ended(1, "default/default\n")

@@ -9,12 +9,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from sft_research.config import compose
-from sft_research.recording import recording
+from sft_research.config import build, compose
+from sft_research.recording import about, recording
 from sft_research.stopping import Stopped
 from sft_research.tracking import (
     About,
@@ -64,10 +65,23 @@ def test_wandb_knows_the_name_group_config_and_x_axis(trained: Callable[..., Don
         "default",
         "sft_research",
     )
-    assert about["config"]["update"]["lora"]["r"] == 16
+    assert about["tags"] == ["default"]
+    lora = about["config"]["update"]["lora"]
+    assert (lora["r"], lora["alpha"], lora["scale"]) == (16, 16, 1.0)
     axes = {m["glob_name"]: m["step_metric"] for m in of_kind(found, "metric") if "glob_name" in m}
     assert axes == {"train/*": "loss_tokens", "eval/*": "loss_tokens", "lora/*": "loss_tokens"}
     assert of_kind(found, "exit")[0].get("exit_code", 0) == 0
+
+
+def test_the_group_of_a_point_is_its_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = compose(["model=tiny", "lora.alpha=r", "seed=1"])
+    folder: Any = SimpleNamespace(path=tmp_path, tracker_id="0123", goes_on=True)
+    adapter = build(run.cfg.lora)
+    assert about(run, folder, adapter).group == "default"
+    monkeypatch.setenv("SFT_GRID", "default/seed=1,2")
+    found = about(run, folder, adapter)
+    assert (found.group, found.experiment, found.goes_on) == ("default/seed=1,2", "default", True)
+    assert (found.config["lora"]["alpha"], found.config["lora"]["scale"]) == (16, 1.0)
 
 
 def test_each_training_step_is_recorded_once_with_the_standard_keys(trained: Callable[..., Done]) -> None:
