@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import resource
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from sft_research import hardware
+from sft_research.checkpoint import step_of
 from sft_research.config import ConfigError, Run
 from sft_research.on_oom import out_of_memory
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 # How torch and safetensors, which are not Python, say it: (os error 28), ...
 SAID_OS = re.compile(r"\(os error (\d+)\)|\[enforce fail at inline_container")
@@ -86,17 +88,20 @@ def _system(error: BaseException, run: Run, moment: Moment | None) -> Cause | No
     number = error.errno if isinstance(error, OSError) else None
     if said:
         number = int(said[1] or errno.ENOSPC)
-    if number not in (*FULL, *DENIED, errno.ENOENT):
+    if number not in (*FULL, *DENIED, errno.EFBIG, errno.ENOENT):
         return None
     name = error.filename if isinstance(error, OSError) else None
     named, runs_dir = str(name or run.folder), str(run.cfg.runs_dir)
-    elsewhere = ("runs_dir=FOLDER", "a disk with room, where you may write")
+    elsewhere = ("runs_dir=FOLDER", "where there is room, and you may write; from the first step")
+    if number == errno.EFBIG:
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        likely = f"{named} could not be written: a file may have {limit:,} bytes here (ulimit -f)"
+        return Cause(
+            "file too large", likely, [("ulimit -f unlimited", "in the shell, then the same command")]
+        )
     if number in FULL:
         likely = f"{named} could not be written: {os.strerror(number)}. {_room(run.folder)}"
-        known = "" if "save_total_limit" in run.cfg.training else "+"
-        fewer = (f"{known}training.save_total_limit=1", "keep one checkpoint")
-        saves = run.cfg.training.get("save_strategy", "steps") != "no"
-        return Cause("disk full", likely, [elsewhere, *([fewer] if saves else [])])
+        return Cause("disk full", likely, [*_with_room(run), elsewhere])
     data = _key_of(run, named)
     if number in DENIED:
         fix = (f"{data}=PATH", "one that may be read") if data else elsewhere
@@ -107,6 +112,12 @@ def _system(error: BaseException, run: Run, moment: Moment | None) -> Cause | No
         likely += "; something else clears this run's folder"
     fixes = [("rerun=true", "start over")] if inside else []
     return Cause("a file is gone", likely, [(f"{data}=PATH", "where it is now")] if data else fixes)
+
+
+def _with_room(run: Run) -> list[tuple[str, str]]:
+    """What the run would do with some room: each checkpoint before the failed one is whole."""
+    saved = [step_of(place) for place in (run.folder / "checkpoints").glob("checkpoint-*")]
+    return [("the same command", f"with some room made: goes on from step {max(saved)}")] if saved else []
 
 
 def _room(folder: Path) -> str:
@@ -132,7 +143,7 @@ def _diverged(error: BaseException, run: Run, moment: Moment | None) -> Cause | 
         return None
     norm, before = vars(error)["norm"], vars(error)["norms"]
     lr = run.cfg.optimizer.get("lr", 0.0)
-    fixes = [(f"optimizer.lr={lr / 10:g}", f"a tenth of {lr:g}")]
+    fixes = [(f"optimizer.lr={lr / 10:g}", f"a tenth of {lr:g}; another run, from its first step")]
     if grew := bool(before) and not norm < 10 * before[0]:
         fixes.append(("training.warmup_steps=0.1", "the learning rate rises over a tenth of the steps"))
     clip = run.cfg.training.get("max_grad_norm", 1.0)
@@ -141,7 +152,9 @@ def _diverged(error: BaseException, run: Run, moment: Moment | None) -> Cause | 
     if OmegaConf.select(run.cfg, "model.dtype") == "float16":
         fixes.append(("model.dtype=bfloat16", "float16 overflows above 65,504"))
     likely = (
-        "the gradient grew for some steps: the learning rate is too high" if grew else "its rows, or the rate"
+        "the gradient grew for some steps: the learning rate is too high"
+        if grew
+        else "the rows of the step, or the learning rate"
     )
     kept = sorted((run.folder / "checkpoints").glob("checkpoint-*"), key=lambda path: path.stat().st_mtime)
     last = f"The last checkpoint before it is {kept[-1]}" if kept else "There is no checkpoint before it"

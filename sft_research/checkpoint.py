@@ -43,24 +43,34 @@ def writing(place: Path) -> Iterator[Path]:
         shutil.rmtree(beside.parent, ignore_errors=True)
 
 
-def whole(place: Path) -> bool:
-    """Whether every file is as it was written."""
+def flaw(place: Path) -> str | None:
+    """What is not as it was written, by size and then by hash; None where all is."""
     try:
         listed = json.loads((place / MANIFEST).read_text())
-        return all(
-            (place / name).stat().st_size == size and hashed(place / name).hexdigest() == content
-            for name, (size, content) in listed.items()
-        )
-    except (OSError, ValueError, AttributeError, TypeError):
-        return False
+        for name, (size, content) in listed.items():
+            now = (place / name).stat().st_size
+            if now != size:
+                return f"{name} has {now:,} bytes, not {size:,}"
+            if hashed(place / name).hexdigest() != content:
+                return f"{name} has another content"
+    except OSError as error:
+        return f"{Path(str(error.filename)).name}: {error.strerror}"
+    except (ValueError, AttributeError, TypeError):
+        return f"{MANIFEST} cannot be read"
+    return None
+
+
+def whole(place: Path) -> bool:
+    """Whether every file is as it was written."""
+    return flaw(place) is None
 
 
 def newest(folder: Path) -> Path | None:
     """The checkpoint of the highest step that is whole; one that is not is named in the log."""
     for place in sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True):
-        if whole(place):
+        if (found := flaw(place)) is None:
             return place
-        log.warning("%s is damaged, so the checkpoint before it is used.", place)
+        log.warning("%s is damaged, and passed over: %s.", place, found)
     return None
 
 
@@ -82,11 +92,15 @@ def read_json(file: Path) -> dict[str, Any]:
 def write_json(file: Path, value: Any) -> None:
     """Whole or not at all: written beside, then renamed."""
     beside = file.with_name(f".{file.name}.tmp")
-    with beside.open("w") as opened:
-        opened.write(json.dumps(value, indent=2) + "\n")
-        opened.flush()
-        os.fsync(opened.fileno())
-    os.replace(beside, file)
+    try:
+        with beside.open("w") as opened:
+            opened.write(json.dumps(value, indent=2) + "\n")
+            opened.flush()
+            os.fsync(opened.fileno())
+        os.replace(beside, file)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 def sync(folder: Path) -> None:

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if not (ROOT / "conf").is_dir():  # installed as a wheel, which carries conf/ and experiments/ inside
     ROOT = Path(__file__).resolve().parent
 CONF_DIR = ROOT / "conf"
+LONGEST = 200  # characters of a folder's name, of the 255 bytes that file systems take: a lock lies beside it
 MAIN = "train"  # conf/train.yaml, from which a run is composed
 
 # Lets conf/train.yaml find experiments/ whatever directory the run is started from.
@@ -94,13 +95,14 @@ class Run:
 def folder_name(overrides: Sequence[str], of: Sequence[str] = ()) -> str:
     """What was overridden, readable and never too long for a file system: `lora.r=32,optimizer.lr=0.001`."""
     dropped = (*NOT_IDENTITY, "experiments", "hydra")
-    kept = sorted(_plain(o) for o in overrides if re.split(r"[.=/@]", o.lstrip("+~"))[0] not in dropped)
+    last = {override.lstrip("+~").partition("=")[0]: override for override in overrides}  # which counts
+    kept = sorted(_plain(o) for key, o in last.items() if re.split(r"[.=/@]", key)[0] not in dropped)
     text = secrets.redact(",".join([*of, *kept])) or "default"
     clean = re.sub(r"[^\w.,=+-]+", "_", text, flags=re.ASCII)
-    if clean == text and len(text) <= 120:
+    if clean == text and len(text) <= LONGEST:
         return text
     # What was replaced or cut off still tells two apart.
-    return f"{clean[:110]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{clean[: LONGEST - 10]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def _plain(override: str) -> str:

@@ -22,7 +22,9 @@ def locate(where: Callable[[], tuple[int, Sequence[Mapping[str, Any]]]]) -> Iter
     except BaseException as error:
         step, batches = where()
         shapes = [tuple(batch["input_ids"].shape) for batch in batches]
-        vars(error)["moment"] = Moment(step, shapes[-1] if shapes else None)
+        vars(error).setdefault(
+            "moment", Moment(step, shapes[-1] if shapes else None)
+        )  # the innermost knows best
         raise
 
 
@@ -73,8 +75,8 @@ def screen(found: Mapping[str, Any]) -> str:
     """What a person reads below the error's own words, of what `describe` found; empty where nothing is known."""
     cause, step, batch = found["cause"], found["step"], found["batch"]
     where = f"at step {step}" if step else ""
-    if cause is None:
-        return f"  what      {where}" if where and found["status"] == "failed" else ""
+    if cause is None:  # the error's own words stand above
+        return f"  what      {found['error']} {where}" if where and found["status"] == "failed" else ""
     if batch and cause["kind"] == "out of memory":
         where += f", in a batch of {batch[0]} x {batch[1]} tokens"
     wide = min(max((len(fix) for fix, _ in cause["fixes"]), default=0), 76)

@@ -42,6 +42,7 @@ class Metrics(TrainerCallback):
         file = self._file = folder / "metrics.jsonl"
         self._note = folder.note
         self._noted = 0.0
+        self._bar: Any = None
         self._tracker = tracker
         self.trainer = trainer
         self._console = console
@@ -149,8 +150,10 @@ class Metrics(TrainerCallback):
             "packing/examples": examples / steps,
         }
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._bar.close()
+    def close(self) -> None:
+        """The bar, also where training fails: what is said then is not to be drawn over."""
+        if self._bar is not None:
+            self._bar.close()
 
     def totals(self) -> dict[str, Any]:
         """What the training steps add up to: the fields of a Result that the trainer knows."""

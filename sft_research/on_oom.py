@@ -15,7 +15,10 @@ from itertools import pairwise
 from typing import Any
 
 log = logging.getLogger("sft_research")
-SAID = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
+SAID = (
+    *("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc"),
+    "could not create a primitive",  # oneDNN, where a CPU's allocation is refused
+)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -10,24 +10,22 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from omegaconf import OmegaConf
 
-from sft_research import checkpoint, failure, identity, lock, result, secrets, stopping, trust
+from sft_research import checkpoint, failure, identity, lock, result, secrets, stopping
 from sft_research.answers import Answer
 from sft_research.checkpoint import read_json
 from sft_research.config import Run
 from sft_research.console import captured
 from sft_research.curves import draw
+from sft_research.earlier import take_up
 from sft_research.evaluate import Judged, Scores
 from sft_research.readers import Broken
 from sft_research.result import Result
@@ -68,10 +66,11 @@ class Folder:
         """
         lock.require_writable(self.path)
         with lock.held(lock.of(self.path), self.path):
-            if found := self.finished():
-                yield found
+            if done := self.finished():
+                yield done
                 return
-            self._take_up()
+            found = take_up(self.run)
+            self.goes_on, self.checkpoint = found.goes_on, found.checkpoint
             cfg = OmegaConf.merge(self.run.cfg, {"rerun": False})  # composed again, it keeps nothing aside
             (self / "config.yaml").write_text(secrets.redact(OmegaConf.to_yaml(cfg, resolve=True)))
             self.note("loading")
@@ -156,34 +155,3 @@ class Folder:
         (self / "README.md").write_text(secrets.redact(card(made)))
         self.write_json("result.json", asdict(made))
         return made
-
-    def _take_up(self) -> None:
-        """An unfinished folder of this very run goes on; any other is kept aside, and a new one begun."""
-        noted = identity.read(self.path)
-        # The tracker's id becomes part of a path, and a folder may come from anywhere.
-        same = noted.get("id") == self.run.id and re.fullmatch(r"[0-9a-f]{12}", str(noted.get("tracker_id")))
-        self.goes_on = bool(same) and not self.run.cfg.rerun and not (self / "result.json").is_file()
-        if self.goes_on:
-            trust.require_inside(self.path)
-            self.checkpoint = checkpoint.newest(self / "checkpoints")
-        if not self.goes_on or (self.checkpoint is None and self._has_failed()):
-            self.goes_on = False
-            self._set_aside()
-            self.path.mkdir(exist_ok=True)
-            self.write_json(identity.NAME, {**self.run.identity, "tracker_id": uuid4().hex[:12]})
-        for stale in ("failure.json", "metrics.jsonl"):
-            (self / stale).unlink(missing_ok=True)
-        if self.checkpoint:
-            log.info("Goes on from step %d.", checkpoint.step_of(self.checkpoint))
-            shutil.copyfile(self.checkpoint / "metrics.jsonl", self / "metrics.jsonl")
-
-    def _has_failed(self) -> bool:
-        return bool(read_json(self / "failure.json").get("status") == "failed")
-
-    def _set_aside(self) -> None:
-        """Nothing that was saved is lost: an older folder goes to `<name>~1`, `~2`, ... No run's name holds a `~`."""
-        if self.path.exists() and any(not file.name.startswith(".") for file in self.path.iterdir()):
-            number = 1
-            while (kept := self.path.with_name(f"{self.path.name}~{number}")).exists():
-                number += 1
-            self.path.rename(kept)

@@ -25,6 +25,7 @@ from trl import SFTTrainer
 
 from sft_research import checkpoint
 from sft_research.config import ConfigError
+from sft_research.failure import locate
 from sft_research.loop import PROGRESS, Loop
 from sft_research.stopping import Stopped
 
@@ -122,12 +123,15 @@ class Resumable(SFTTrainer):
         elif before:  # the best step was evaluated, and not saved
             self.state.best_model_checkpoint = str(self.checkpoints / Path(before).name)
 
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """The run's own card says more than TRL's, which would lie beside the checkpoints."""
+
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._writing or self.checkpoints)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         place = self.checkpoints / f"checkpoint-{self.state.global_step}"
-        with checkpoint.writing(place) as beside:
+        with locate(lambda: (self.state.global_step, [])), checkpoint.writing(place) as beside:
             self._writing = beside.parent
             try:
                 super()._save_checkpoint(model, trial)

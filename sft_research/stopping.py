@@ -15,7 +15,11 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
-NOTED = b"\nStopping at the next safe point; Ctrl-C leaves at once.\n"
+NOTED = b"\nStopping at the next safe point.\n"
+NOTED_CTRL_C = (
+    b"\nStopping at the next safe point. A second Ctrl-C leaves at once, and the same command then goes on from\n"
+    b"the last checkpoint.\n"
+)
 
 _asked: int | None = None  # the signal that came
 _polled = False  # whether there are safe points ahead
@@ -90,4 +94,4 @@ def _note(number: int, frame: FrameType | None) -> None:
     if not _polled:
         raise Stopped(number)
     with suppress(OSError):  # who read it may be gone, as `| tee` is by the same Ctrl-C
-        os.write(2, NOTED)
+        os.write(2, NOTED_CTRL_C if number == signal.SIGINT else NOTED)

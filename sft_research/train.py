@@ -11,7 +11,7 @@ import gc
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import IO
 
 from sft_research import determinism, environment, identity, stopping
@@ -84,7 +84,8 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
         if not folder.checkpoint:
             metrics.record_scores(before)
         set_seed(cfg.seed)  # again: a run that goes on has not judged
-        trainer.train(resume_from_checkpoint=folder.checkpoint)
+        with closing(metrics):
+            trainer.train(resume_from_checkpoint=folder.checkpoint)
         with trainer.saving_when_stopped():
             after = judge("after training", known_loss=metrics.held_out_loss_now())
         metrics.record_scores(after)

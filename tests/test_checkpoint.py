@@ -58,9 +58,18 @@ def test_before_the_rename_there_is_no_checkpoint(tmp_path: Path) -> None:
     assert newest(tmp_path) == tmp_path / "checkpoint-4"
 
 
-@pytest.mark.parametrize("damage", ["a byte", "the end", "a file", "the manifest", "half the manifest"])
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("a byte", "weights has another content"),
+        ("the end", "weights has 99 bytes, not 100"),
+        ("a file", "state.json: No such file or directory"),
+        ("the manifest", "manifest.json: No such file or directory"),
+        ("half the manifest", "manifest.json cannot be read"),
+    ],
+)
 def test_a_damaged_one_is_named_and_the_one_before_it_used(
-    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    damage: str, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     older, newer = write(tmp_path, 8), write(tmp_path, 12)
     weights, manifest = newer / "weights", newer / "manifest.json"
@@ -76,7 +85,7 @@ def test_a_damaged_one_is_named_and_the_one_before_it_used(
         manifest.write_text(manifest.read_text()[:20])
     with caplog.at_level(logging.WARNING):
         assert newest(tmp_path) == older
-    assert caplog.messages == [f"{newer} is damaged, so the checkpoint before it is used."]
+    assert caplog.messages == [f"{newer} is damaged, and passed over: {said}."]
 
 
 def test_steps_are_numbers(tmp_path: Path) -> None:

@@ -62,7 +62,10 @@ def test_a_share_of_zero_holds_out_nothing():
 def test_what_is_no_share_is_refused(share):
     with pytest.raises(ConfigError) as error:
         hold_out([SUM], share)
-    assert str(error.value) == f"dataset.held_out={share} is not a share. Fix: dataset.held_out=0.05"
+    assert (
+        str(error.value)
+        == f"dataset.held_out={share} is not a share of the rows, from 0 to 1. Fix: dataset.held_out=0.05"
+    )
 
 
 # File ---------------------------------------------------------------------------------------------

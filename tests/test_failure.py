@@ -45,7 +45,7 @@ def test_a_full_disk_is_said_where_nothing_more_can_be_written(tmp_path: Path) -
     done = failing("Full", tmp_path, "training.save_strategy=no")
     assert "  what      disk full at step 3\n" in done.err
     assert (
-        "GiB are free there\n  try       runs_dir=FOLDER  a disk with room, where you may write\n" in done.err
+        "GiB are free there\n  try       runs_dir=FOLDER  where there is room, and you may write;" in done.err
     )
     assert "Neither failure.json nor a traceback could be written: " in done.err
     assert not (done.folder / "failure.json").exists()
@@ -55,8 +55,9 @@ def test_a_full_disk_is_said_where_nothing_more_can_be_written(tmp_path: Path) -
 def test_a_disk_that_is_full_for_one_file_leaves_failure_json(tmp_path: Path) -> None:
     done = failing("FullFile", tmp_path, "training.save_strategy=steps", "training.save_steps=1")
     found = failure(done)
-    assert (found["status"], found["error"], found["step"]) == ("failed", "OSError", 3)
+    assert (found["status"], found["error"], found["step"]) == ("failed", "OSError", 2)
     assert found["cause"]["kind"] == "disk full"
+    assert found["cause"]["fixes"][0] == ["the same command", "with some room made: goes on from step 1"]
     assert "could not be written: No space left on device. " in found["cause"]["likely"]
     assert [fix for fix, _ in found["cause"]["fixes"]] == ["runs_dir=FOLDER", "training.save_total_limit=1"]
     assert done.err.endswith(f"The traceback is in {done.folder.relative_to(tmp_path)}/train.log\n")
@@ -174,9 +175,20 @@ def test_each_kind_is_known_by_its_error_and_behind_another(
         assert (found.kind if found else None) == kind
 
 
-def test_an_error_carries_the_step_it_was_raised_in() -> None:
+def test_a_limit_on_one_file_is_no_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (102_400, -1))
+    found = cause_of(OSError(errno.EFBIG, "File too large", "optimizer.pt"), compose(["model=tiny"]))
+    assert found
+    assert (found.kind, found.likely) == (
+        "file too large",
+        "optimizer.pt could not be written: a file may have 102,400 bytes here (ulimit -f)",
+    )
+    assert found.fixes == [("ulimit -f unlimited", "in the shell, then the same command")]
+
+
+def test_an_error_carries_the_step_it_was_raised_in_and_the_innermost_counts() -> None:
     def fail() -> None:
-        with locate(lambda: (7, [])):
+        with locate(lambda: (8, [])), locate(lambda: (7, [])):
             raise RuntimeError("the third drawer is stuck")
 
     with pytest.raises(RuntimeError) as raised:
@@ -184,7 +196,7 @@ def test_an_error_carries_the_step_it_was_raised_in() -> None:
     moment = moment_of(raised.value)
     assert moment is not None
     assert (moment.step, moment.batch) == (7, None)
-    assert screen(describe(raised.value, compose(["model=tiny"]))) == "  what      at step 7"
+    assert screen(describe(raised.value, compose(["model=tiny"]))) == "  what      RuntimeError at step 7"
 
 
 def test_a_diagnosis_that_fails_hides_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

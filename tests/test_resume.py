@@ -128,8 +128,11 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     again = forker.run(overrides, tmp_path)
     assert again.status == 0
     said = (tmp_path / "said").read_text()
-    assert f"{newest.relative_to(tmp_path)} is damaged, so the checkpoint before it is used." in said
-    assert "Goes on from step 4." in said
+    assert (
+        f"{newest.relative_to(tmp_path)} is damaged, and passed over: adapter_model.safetensors has another content."
+        in said
+    )
+    assert "Goes on from step 4. Steps 5 to 6 are made again." in said
     assert differences(whole, folder) == []
 
 
@@ -193,7 +196,7 @@ def test_a_run_that_failed_before_a_checkpoint_is_kept_aside(forker: Forker, tmp
     folder = tmp_path / compose(overrides).folder
     assert forker.run(overrides, tmp_path, limit=100_000).status == 1
     failure = json.loads((folder / "failure.json").read_text())
-    assert (failure["status"], failure["step"]) == ("failed", 3)  # the checkpoint of step 2 did not fit
+    assert (failure["status"], failure["step"]) == ("failed", 2)  # its checkpoint did not fit
     assert forker.run(overrides, tmp_path).status == 0
     assert json.loads((folder.with_name(f"{folder.name}~1") / "failure.json").read_text()) == failure
     assert not (folder / "failure.json").exists()

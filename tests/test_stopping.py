@@ -67,7 +67,7 @@ with ending(), stopping.listening(), stopping.at_safe_points():
     print("never said", file=sys.stderr)
 """
     status, said = ended(code)
-    assert (status, said) == (-signal.SIGINT, stopping.NOTED.decode())
+    assert (status, said) == (-signal.SIGINT, stopping.NOTED_CTRL_C.decode())
 
 
 def test_the_handlers_of_before_are_back_afterwards() -> None:
