@@ -53,6 +53,7 @@ class Loop(TrainerCallback):
             torch.set_rng_state(torch.tensor(list(bytes.fromhex(order)), dtype=torch.uint8))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.trainer.begun = state.global_step + 1
         self._counts = self.trainer.counts()
 
     def on_substep_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

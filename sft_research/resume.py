@@ -25,7 +25,6 @@ from trl import SFTTrainer
 
 from sft_research import checkpoint
 from sft_research.config import ConfigError
-from sft_research.failure import locate
 from sft_research.loop import PROGRESS, Loop
 from sft_research.stopping import Stopped
 
@@ -49,6 +48,7 @@ class Resumable(SFTTrainer):
         self.copied: list[Path] = []  # files that a checkpoint holds as they were
         self.came_from: Path | None = None
         self._writing: Path | None = None
+        self.begun = 0  # the step that was begun last, from 1
         self.cut_short = False  # whether the evaluation of this step is still to be made
         self.loop = Loop(self)
         self.add_callback(self.loop)
@@ -131,7 +131,7 @@ class Resumable(SFTTrainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         place = self.checkpoints / f"checkpoint-{self.state.global_step}"
-        with locate(lambda: (self.state.global_step, [])), checkpoint.writing(place) as beside:
+        with checkpoint.writing(place) as beside:
             self._writing = beside.parent
             try:
                 super()._save_checkpoint(model, trial)

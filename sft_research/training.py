@@ -68,7 +68,7 @@ class Trainer(Resumable):
         return self.norm
 
     def train(self, *given: Any, **named: Any) -> Any:
-        with locate(lambda: (self.state.global_step + 1, self.in_parts.batches[-1:])):
+        with locate(lambda: (self.begun, self.in_parts.batches[-1:])):
             return super().train(*given, **named)
 
     def _keep(self, loss: torch.Tensor) -> None:

@@ -196,7 +196,9 @@ class _Events:
             self._tick()
 
     def _is_ours(self, path: Any) -> bool:
-        return os.path.abspath(os.fspath(path)).startswith(self.below)
+        place = os.path.abspath(os.fspath(path))
+        # Notes of where a run is come by the clock: counted, no number would be the same place again.
+        return place.startswith(self.below) and "state.json" not in os.path.basename(place)
 
     def _tick(self) -> None:
         stage = _stage()

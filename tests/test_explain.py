@@ -78,22 +78,23 @@ A_RUN_HAS = (
         ),
         (
             ["hydra/launcher=slrum"],
-            "hydra/launcher=slrum: there is no such option. hydra/launcher has: basic, local, ray, slurm. "
+            "hydra/launcher=slrum: there is no such option. hydra/launcher has: basic, local, ray, slurm, slurm_gpu. "
             "Did you mean hydra/launcher=slurm?",
         ),
         (
             ["hydra.launcher.workers=4"],
-            "hydra.launcher.workers: there is no such key. hydra.launcher has: n.",
+            "hydra.launcher.workers: there is no such key. hydra.launcher has: n, gpus.",
         ),
         (
             ["hydra/launcher=slurm", "hydra.launcher.partitoin=long"],
-            "hydra.launcher.partitoin: there is no such key. hydra.launcher has: folder, partition, gpus, cpus, "
-            "memory_gb, minutes, parallel, setup. Did you mean hydra.launcher.partition?",
+            "hydra.launcher.partitoin: there is no such key. hydra.launcher has: partition, account, qos, constraint, "
+            "nodelist, exclude, gpus, gres, cpus, memory_gb, minutes, grace_seconds, requeues, parallel, setup, extra. "
+            "Did you mean hydra.launcher.partition?",
         ),
         (
-            ["hydra.launcher.gpus=2"],
-            "hydra.launcher.gpus: there is no such key. hydra.launcher has: n. "
-            "Fix: hydra/launcher=ray or slurm, where it is a key",
+            ["hydra.launcher.minutes=2"],
+            "hydra.launcher.minutes: there is no such key. hydra.launcher has: n, gpus. "
+            "Fix: hydra/launcher=slurm or slurm_gpu, where it is a key",
         ),
         (
             ["seed=1", "tracking=null"],

@@ -34,7 +34,7 @@ Untouched = Callable[..., tuple[Path, Ended]]
         ("evaluating", 3, signal.SIGTERM, None),  # a token of an answer before training
         ("training", 2, signal.SIGUSR1, None),  # a batch of step 1
         ("training", 10, signal.SIGTERM, 2),  # a batch of step 3
-        ("evaluating", 10, signal.SIGUSR1, 3),  # the held-out loss after step 3
+        ("evaluating", 12, signal.SIGUSR1, 3),  # the held-out loss after step 3
         ("evaluating", 15, signal.SIGINT, 6),  # an answer after training
     ],
 )

@@ -40,6 +40,7 @@ def test_a_run_leaves_what_the_readme_lists(trained: Callable[..., Done]) -> Non
         "config.yaml",
         "identity.json",
         "environment.json",
+        "state.json",
         "metrics.jsonl",
         "samples.jsonl",
         "held_out.jsonl",

@@ -46,7 +46,7 @@ class Speaker(torch.nn.Module):
     def __init__(self, says: dict[int, list[int]], pad: int) -> None:
         super().__init__()
         self.says, self.pad = says, pad
-        self.device = torch.device("cpu")
+        self.device, self.dtype = torch.device("cpu"), torch.float32
         self.asked: list[tuple[list[list[int]], list[list[int]]]] = []  # (ids, mask) of each call
 
     def generate(self, input_ids: Any, attention_mask: Any, **settings: Any) -> Any:
