@@ -26,6 +26,12 @@ TOO_LARGE = 1.25  # times the memory that there is: beyond what the estimate may
 NEAR = 0.5  # below this share of it, by a rough bound, no estimate is made: it takes seconds
 FILLED = ("bfd", "bfd_split", "wrapped")  # packings whose rows are model.max_length tokens
 
+ABOUT = {
+    "process": "  Python and its libraries",
+    "holes": "  freed, and in pieces too small to be used again",
+    "evaluation": "  of this, and of activations with logits, the larger counts",
+}
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -50,7 +56,8 @@ def plan(run: Run) -> None:
 
 
 def screen(run: Run, made: Plan) -> str:
-    batch = f"{made.batch.rows} x {made.batch.tokens} tokens, {made.batch.accumulation} a step"
+    many = made.batch.accumulation
+    batch = f"{made.batch.rows} x {made.batch.tokens} tokens, {many} batch{'es' * (many > 1)} a step"
     lines = [
         "",
         f"  {run.experiment} / {run.name}",
@@ -58,11 +65,15 @@ def screen(run: Run, made: Plan) -> str:
         f"  {made.steps:,} steps, {made.tokens:,} tokens, {made.loss_tokens:,} of them with loss",
         f"  largest batch {batch}",
         "",
-        *(f"  {name:<12}{gib:>8.2f} GiB" for name, gib in made.memory.parts.items()),
-        f"  {'peak':<12}{made.memory.total:>8.2f} GiB, of {made.gib:.1f} that there are",
+        *(f"  {name:<12}{_size(gib)}{ABOUT.get(name, '')}" for name, gib in made.memory.parts.items()),
+        f"  {'peak':<12}{_size(made.memory.total)}, of {made.gib:.1f} GiB that there are",
         "",
     ]
     return "\n".join(lines)
+
+
+def _size(gib: float) -> str:
+    return f"{gib:>8.2f} GiB" if gib >= 0.1 else f"{gib * 1024:>8.2f} MiB"
 
 
 def require_room(cfg: DictConfig, data: Data) -> None:
