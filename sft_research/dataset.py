@@ -157,9 +157,7 @@ def hold_out(rows: Sequence[Any], share: float, seed: int = 0) -> tuple[list[Any
     A row is held out when the hash of the seed and its JSON, read as a number from 0 to 1, is below `share`.
     """
     if not 0 <= share < 1:
-        raise ConfigError(
-            f"dataset.held_out={share} is not a share of the rows, from 0 to 1. Fix: dataset.held_out=0.05"
-        )
+        raise ConfigError(f"dataset.held_out={share} is not a share, from 0 to 1. Fix: dataset.held_out=0.05")
     train: list[Any] = []
     held_out: list[Any] = []
     for row in rows:

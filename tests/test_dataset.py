@@ -64,7 +64,7 @@ def test_what_is_no_share_is_refused(share):
         hold_out([SUM], share)
     assert (
         str(error.value)
-        == f"dataset.held_out={share} is not a share of the rows, from 0 to 1. Fix: dataset.held_out=0.05"
+        == f"dataset.held_out={share} is not a share, from 0 to 1. Fix: dataset.held_out=0.05"
     )
 
 
