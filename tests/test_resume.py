@@ -104,7 +104,7 @@ def test_what_was_logged_has_no_step_twice_and_no_torn_line(
     """Killed in the last save: it goes on from the checkpoint before, past lines that are there already."""
     overrides = (*COMMON, *CASES["plain"])
     whole, _ = untouched(*overrides)
-    assert forker.run(overrides, tmp_path, stage="saving", at=60).killed  # the third one, before it is whole
+    assert forker.run(overrides, tmp_path, stage="saving", at=55).killed  # the third one, before it is whole
     folder = tmp_path / compose(overrides).folder
     file = folder / "metrics.jsonl"
     assert [row["step"] for row in rows(folder) if "train/loss" in row] == [1, 2, 3, 4, 5, 6]
