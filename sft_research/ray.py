@@ -83,7 +83,8 @@ class Ray:
             has = "; ".join(", ".join(f"{k} {node.get(k, 0):g}" for k in asked) for node in nodes)
             raise ConfigError(
                 f"no node of the Ray cluster has {', '.join(f'{k} {v:g}' for k, v in asked.items())}: {has}. "
-                "Fix: hydra.launcher.cpus=1 hydra.launcher.gpus=0 hydra.launcher.memory_gb=null hydra.launcher.resources={}"
+                "Fix: hydra.launcher.cpus=1 hydra.launcher.gpus=0 hydra.launcher.memory_gb=null "
+                "hydra.launcher.resources={}"
             )
 
 

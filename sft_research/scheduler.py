@@ -45,8 +45,10 @@ def largest_array() -> int:
     return int(found[1]) if found else 1000
 
 
-def fate(job: str) -> str:
-    """What became of a job that left no word: Slurm's memory of it lasts some minutes, its database's for ever."""
+def fate(job: str, began: bool) -> str:
+    """What became of a job that left no word of its end: Slurm's memory of it lasts some minutes, its database's for
+    ever, and neither knows a job of an array that was cancelled while it waited."""
+    lost = f"job {job} was lost" if began else f"job {job} did not begin"
     for command in (
         ("scontrol", "--oneliner", "show", "job", job),
         ("sacct", "-X", "-n", "-P", "--format=State,ExitCode,NodeList", "-j", job),
@@ -61,8 +63,8 @@ def fate(job: str) -> str:
             state, code, node = said.splitlines()[0].split("|")
         else:
             continue
-        return f"job {job} was lost: {state}, exit code {code}, on {node}"
-    return f"job {job} was lost, and Slurm does not know it any more"
+        return f"{lost}: {state}, exit code {code}, on {node}"
+    return f"{lost}, and Slurm does not know it any more" + ("" if began else ", as one that was cancelled")
 
 
 def _field(key: str, said: str) -> str:

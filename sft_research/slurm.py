@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
@@ -33,9 +34,13 @@ from sft_research.slurm_job import Job
 
 log = logging.getLogger("sft_research")
 LOOK_S = 5.0  # between two questions to the scheduler
-MISSED = 2  # looks in a row at which a job must be absent: a controller that restarts knows nothing for a moment
+MISSED = (
+    2  # looks in a row at which a job must be absent: a controller that restarts knows nothing for a moment
+)
 # Why a job waits that is started by and by; of any other reason a person should know.
 PATIENT = ("None", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime", "Cleaning", "Prolog")
+OF_MEMORY = re.compile(r"^slurmstepd\S*: error: (.*(?:memory limit|oom).*)$", re.MULTILINE | re.IGNORECASE)
+TIMEOUT = "TIMEOUT"  # Slurm's word for a job that its time limit has ended
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,9 @@ class Slurm:
         of_name = {point.folder.name: point for point in points}
         for (batch, place), queued in sorted(scheduler.queue(self._name).items()):
             if not (self._folder / queued.job / f"{queued.job}_submitted.pkl").is_file():
-                scheduler.cancel(queued.job)  # its driver was killed meanwhile: it would wait for this in vain
+                scheduler.cancel(
+                    queued.job
+                )  # its driver was killed meanwhile: it would wait for this in vain
                 continue
             names = read_json(self._batch(batch)).get("points", [])
             if place < len(names) and names[place] in of_name:
@@ -170,11 +177,16 @@ class Slurm:
         if "status" in noted:
             return Ended(int(noted["status"]), str(noted["tail"]))
         logs = self._folder / job
+        fate = scheduler.fate(job, began=bool(noted))
         said = [
-            line.partition("slurmstepd: error: ")[2]
+            line
             for file in logs.glob("*.err")
-            for line in file.read_text(errors="replace").splitlines()
-            if "slurmstepd: error: " in line and "memory" in line
+            for line in OF_MEMORY.findall(file.read_text(errors="replace"))
         ]
-        memory = f"; {said[-1]} Fix: hydra.launcher.memory_gb=..." if said else ""
-        return Ended(LOST, f"{scheduler.fate(job)}{memory}; its logs: {logs}")
+        memory = f"; {max(said, key=len)}. Fix: hydra.launcher.memory_gb=..." if said else ""
+        late = (
+            "; Fix: hydra.launcher.grace_seconds=..., in which the run ends a step and saves"
+            if TIMEOUT in fate
+            else ""
+        )
+        return Ended(LOST, f"{fate}{memory}{late}; its logs: {logs}")

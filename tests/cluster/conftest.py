@@ -1,4 +1,4 @@
-"""The suite that `make test-cluster` runs: on a Slurm and a Ray that it brings up, and without which it does not begin."""
+"""What `make test-cluster` runs: on a Slurm and a Ray that it brings up, and without which it does not begin."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import slurm as slurms
+from tests.cluster.processes import until
+from tests.cluster.ray_nodes import Ray
 from tests.cluster.slurm import Slurm
 
 NOT_THERE = 77  # the exit status that says so
@@ -39,15 +41,29 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.fixture(scope="session")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
-    """Without a database, as many clusters are."""
+def slurm_without_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     with Slurm(tmp_path_factory.mktemp("slurm")) as made:
         yield made
+
+
+@pytest.fixture
+def slurm(slurm_without_database: Slurm) -> Iterator[Slurm]:
+    """Without a job, and as many clusters are: without a database."""
+    yield slurm_without_database
+    for job, _ in slurm_without_database.jobs():
+        slurm_without_database.ask("scancel", job)
+    until(lambda: not slurm_without_database.jobs(), 30, "the jobs to end")
 
 
 @pytest.fixture(scope="session")
 def slurm_with_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
     with Slurm(tmp_path_factory.mktemp("slurm") / "of-2-seconds", database=True, remembers=2) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ray]:
+    with Ray(tmp_path_factory.mktemp("ray")) as made:
         yield made
 
 

@@ -1,6 +1,6 @@
 """A grid of small programs that stand for runs, driven by an engine in a process of its own.
 
-python -m tests.cluster.driver grid.json, with {"place": ..., "codes": {label: program}, "launcher": [override, ...]}
+python -m tests.cluster.driver grid.json, with {"codes": {label: program}, "launcher": [override, ...]}
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,22 @@ noted = Path({place!r}, sys.argv[1] + ".began")
 with noted.open("a") as file:
     file.write(str(os.getpid()) + "\\n")
 times = len(noted.read_text().split())
+
+def wait():
+    # Until the test says go.
+    deadline = time.monotonic() + 90
+    while not noted.with_name("go").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+
 """
 
 
 @dataclass
 class Driven:
-    """`programs`: what each point does before its result is there; a SystemExit leaves it without one."""
+    """`programs`: what each point does before its result is there; a SystemExit leaves it without one.
+
+    The folders of its points are relative, as those of runs are. `wait()` in a program lasts until `go()` here.
+    """
 
     place: Path
     programs: Mapping[str, str]
@@ -45,7 +54,7 @@ class Driven:
             label: f"{BEGINS.format(place=str(self.place))}\n{program}\n{writing(self.place / label, 0.25)}"
             for label, program in self.programs.items()
         }
-        asked = {"place": str(self.place), "codes": codes, "launcher": [*self.launcher]}
+        asked = {"codes": codes, "launcher": [*self.launcher]}
         (self.place / "grid.json").write_text(json.dumps(asked))
 
     def run(self, **environment: str) -> tuple[int, str, str]:
@@ -71,6 +80,9 @@ class Driven:
             finally:
                 if driver.poll() is None:
                     end_all(driver.pid)
+
+    def go(self) -> None:
+        (self.place / "go").touch()
 
     @property
     def began(self) -> dict[str, list[int]]:
@@ -105,7 +117,7 @@ def _main(asked: Mapping[str, Any]) -> None:
 
     with ending():
         launcher = build(with_hydra(asked["launcher"]).hydra.launcher)
-        launch(grid(Path(asked["place"]), asked["codes"]), launcher._engine())
+        launch(grid(Path(), asked["codes"]), launcher._engine())
 
 
 if __name__ == "__main__":

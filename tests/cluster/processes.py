@@ -52,7 +52,12 @@ def end_all(pid: int) -> None:
 def asked(command: list[str], environment: dict[str, str]) -> str:
     """What a command prints; it fails the test where it fails."""
     done = subprocess.run(
-        command, env=os.environ | environment, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+        command,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        stdin=subprocess.DEVNULL,
     )
     assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout
