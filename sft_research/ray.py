@@ -50,6 +50,8 @@ class Ray:
         self._tasks = {task.remote(point): point for point in points}
 
     def poll(self) -> Iterator[tuple[Point, Ended]]:
+        if self.idle:
+            return  # once shut down, Ray would begin anew when it is asked
         ended, _ = self._ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=0)
         for task in ended:
             point = self._tasks.pop(task)

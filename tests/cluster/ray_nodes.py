@@ -34,9 +34,7 @@ class Ray:
     def __enter__(self) -> Ray:
         try:
             port = self.address.partition(":")[2]
-            # A socket's path may have 107 characters, so not below pytest's own folder.
             self._start("head", "--head", f"--port={port}", "--num-cpus=1", "--include-dashboard=false")
-            self._until_nodes(1)
             self.start_second()
         except BaseException:
             self.__exit__()
@@ -49,29 +47,20 @@ class Ray:
 
     def start_second(self) -> None:
         self._start("second", f"--address={self.address}", "--num-cpus=2", '--resources={"second": 2}')
-        self._until_nodes(2)
 
     def kill_second(self) -> None:
         self._kill("second")
 
     def _start(self, name: str, *arguments: str) -> None:
-        with (self.home / f"{name}.out").open("a") as said:
+        file = self.home / f"{name}.out"
+        with file.open("w") as said:
             self._nodes[name] = subprocess.Popen(
                 [RAY, "start", "--block", "--node-ip-address=127.0.0.1", "--num-gpus=0",
                  "--object-store-memory=80000000", "--disable-usage-stats", *arguments],
                 cwd=self.home, env=os.environ | ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=said, stderr=said,
                 start_new_session=True,
             )  # fmt: skip
-
-    def _until_nodes(self, count: int) -> None:
-        def are_there() -> bool:
-            said = subprocess.run(
-                [RAY, "status", f"--address={self.address}"],
-                env=os.environ | ENVIRONMENT, capture_output=True, text=True, timeout=60,
-            ).stdout  # fmt: skip
-            return said.count(" node_") == count
-
-        until(are_there, 90, f"{count} nodes of Ray")
+        until(lambda: "Ray runtime started" in file.read_text(), 90, f"the {name} node of Ray")
 
     def _kill(self, name: str) -> None:
         node = self._nodes.pop(name)

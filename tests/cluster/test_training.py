@@ -121,8 +121,6 @@ def test_a_run_longer_than_its_time_limit_is_requeued_and_ends_with_the_same_bit
     assert int(slurm.state(job)["Restarts"]) >= 1
     assert trained.earlier >= 1
     assert "Interrupted by SIGUSR2 at step" in (trained.folder / "train.log").read_text()
-    (tmp_path / "slow.py").write_text(SLOW)
-    (tmp_path / "options" / "optimizer" / "slow.yaml").write_text(OPTION)
     assert differences(trained.folder, undisturbed) == []
 
 
