@@ -116,7 +116,7 @@ def test_a_run_longer_than_its_time_limit_is_requeued_and_ends_with_the_same_bit
         until(slurm.jobs, 60, "the job")
         trained.edit()
         ((job, _),) = slurm.jobs()
-        _, err = driver.communicate(timeout=240)
+        _, err = driver.communicate(timeout=450)
     assert driver.returncode == 0, err
     assert int(slurm.state(job)["Restarts"]) >= 1
     assert trained.earlier >= 1
@@ -136,7 +136,7 @@ def test_a_preempted_and_a_requeued_run_end_with_the_same_bits(
         until(lambda: slurm.state(job)["Restarts"] == "1", 60, "the requeue")
         until(lambda: trained.step >= 16, 90, "step 16")
         slurm.ask("scontrol", "requeue", job)
-        _, err = driver.communicate(timeout=150)
+        _, err = driver.communicate(timeout=300)
     assert driver.returncode == 0, err
     assert slurm.state(job)["Restarts"] == "2"
     assert trained.earlier == 2
@@ -147,6 +147,6 @@ def test_a_run_on_ray_ends_with_the_same_bits(ray: Ray, tmp_path: Path, undistur
     launcher = ["hydra/launcher=ray", f"hydra.launcher.address={ray.address}"]
     trained = Trained(tmp_path, launcher, ENVIRONMENT | {"SLOW_S": "0"})
     with trained.started() as driver:
-        _, err = driver.communicate(timeout=150)
+        _, err = driver.communicate(timeout=300)
     assert driver.returncode == 0, err
     assert differences(trained.folder, undisturbed) == []
