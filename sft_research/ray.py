@@ -108,4 +108,4 @@ def _no_cluster(address: str | None, error: Exception) -> ConfigError:
 
 
 def _line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+    return str(error).strip().splitlines()[0].rstrip(".")
