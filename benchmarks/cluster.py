@@ -47,7 +47,7 @@ def main() -> int:
     os.chdir(ROOT)
     faults, began = Faults(), time.monotonic()
     status = pytest.main(["-m", "cluster", "-n", "2", "tests/cluster", *sys.argv[1:]], plugins=[faults])
-    slurm = subprocess.run(["sbatch", "--version"], capture_output=True, text=True).stdout.strip()
+    slurm = subprocess.run(["/usr/sbin/slurmctld", "-V"], capture_output=True, text=True).stdout.strip()
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("submitit", "ray", "torch"))
     print(
         f"\n{time.strftime('%Y-%m-%d')}, {slurm}, {versions}, {hardware.cpu()}: {time.monotonic() - began:.0f} s"

@@ -82,7 +82,7 @@ class Ray:
         asked = {name: amount for name, amount in asked.items() if amount}
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         if not any(all(node.get(name, 0) >= amount for name, amount in asked.items()) for node in nodes):
-            has = "; ".join(", ".join(f"{k} {node.get(k, 0):g}" for k in asked) for node in nodes)
+            has = "; ".join(sorted({", ".join(f"{k} {node.get(k, 0):g}" for k in asked) for node in nodes}))
             raise ConfigError(
                 f"no node of the Ray cluster has {', '.join(f'{k} {v:g}' for k, v in asked.items())}: {has}. "
                 "Fix: hydra.launcher.cpus=1 hydra.launcher.gpus=0 hydra.launcher.memory_gb=null "

@@ -114,9 +114,8 @@ class Slurm:
         of_name = {point.folder.name: point for point in points}
         for (batch, place), queued in sorted(scheduler.queue(self._name).items()):
             if not (self._folder / queued.job / f"{queued.job}_submitted.pkl").is_file():
-                scheduler.cancel(
-                    queued.job
-                )  # its driver was killed meanwhile: it would wait for this in vain
+                # Its driver was killed meanwhile, and it would wait for this in vain.
+                scheduler.cancel(queued.job)
                 continue
             names = read_json(self._batch(batch)).get("points", [])
             if place < len(names) and names[place] in of_name:
@@ -178,15 +177,9 @@ class Slurm:
             return Ended(int(noted["status"]), str(noted["tail"]))
         logs = self._folder / job
         fate = scheduler.fate(job, began=bool(noted))
-        said = [
-            line
-            for file in logs.glob("*.err")
-            for line in OF_MEMORY.findall(file.read_text(errors="replace"))
-        ]
-        memory = f"; {max(said, key=len)}. Fix: hydra.launcher.memory_gb=..." if said else ""
-        late = (
-            "; Fix: hydra.launcher.grace_seconds=..., in which the run ends a step and saves"
-            if TIMEOUT in fate
-            else ""
-        )
-        return Ended(LOST, f"{fate}{memory}{late}; its logs: {logs}")
+        said = OF_MEMORY.findall("".join(file.read_text(errors="replace") for file in logs.glob("*.err")))
+        if said:
+            fate += f"; {max(said, key=len)}. Fix: hydra.launcher.memory_gb=..."
+        if TIMEOUT in fate:
+            fate += "; Fix: hydra.launcher.grace_seconds=..., in which the run ends a step and saves"
+        return Ended(LOST, f"{fate}; its logs: {logs}")

@@ -69,9 +69,9 @@ NODES = [
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"num_gpus": 2}, "CPU 4, GPU 2: CPU 8, GPU 1; CPU 64, GPU 0."),
-        ({"num_cpus": 16, "num_gpus": 1}, "CPU 16, GPU 1: CPU 8, GPU 1; CPU 64, GPU 0."),  # on no one node
-        ({"resources": {"a100": 1}}, "CPU 4, a100 1: CPU 8, a100 0; CPU 64, a100 0."),
+        ({"num_gpus": 2}, "CPU 4, GPU 2: CPU 64, GPU 0; CPU 8, GPU 1."),
+        ({"num_cpus": 16, "num_gpus": 1}, "CPU 16, GPU 1: CPU 64, GPU 0; CPU 8, GPU 1."),  # on no one node
+        ({"resources": {"a100": 1}}, "CPU 4, a100 1: CPU 64, a100 0; CPU 8, a100 0."),
         ({"memory": 2**37}, "CPU 4, memory 1.37439e+11: "),
     ],
 )

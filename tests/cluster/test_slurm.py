@@ -81,8 +81,13 @@ SBATCH = '#!/bin/sh\n{before}\n{sbatch} "$@"\n{after}\n'
 KILL = "kill -9 $PPID"
 
 
-@pytest.mark.faults("driver killed before sbatch", "driver killed before sbatch has returned")
-@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param("before", marks=pytest.mark.faults("driver killed before sbatch")),
+        pytest.param("after", marks=pytest.mark.faults("driver killed before sbatch has returned")),
+    ],
+)
 def test_a_driver_killed_while_it_submits_loses_and_repeats_nothing(
     moment: str, slurm: Slurm, place: Path
 ) -> None:
@@ -184,12 +189,19 @@ def test_a_controller_that_is_down_for_a_while_is_waited_for(slurm: Slurm, place
     assert (driver.returncode, driven.times) == (0, {"a": 1}), err
 
 
-@pytest.mark.faults("a partition that is not there", "more memory than a node has")
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("hydra.launcher.partition=gpus", "invalid partition specified: gpus"),
-        ("hydra.launcher.memory_gb=900", "Memory specification can not be satisfied"),
+        pytest.param(
+            "hydra.launcher.partition=gpus",
+            "invalid partition specified: gpus",
+            marks=pytest.mark.faults("a partition that is not there"),
+        ),
+        pytest.param(
+            "hydra.launcher.memory_gb=900",
+            "Memory specification can not be satisfied",
+            marks=pytest.mark.faults("more memory than a node has"),
+        ),
     ],
 )
 def test_what_sbatch_refuses_is_said_and_no_state_is_lost(
