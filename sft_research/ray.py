@@ -11,6 +11,8 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 from sft_research.config import ConfigError
@@ -34,11 +36,10 @@ class Ray:
 
     def start(self, grid: Grid, points: Sequence[Point]) -> None:
         ray = self._ray = library("ray", "ray")
-        address = os.environ.get("RAY_ADDRESS", "") if self._address in (None, "auto") else self._address
-        _require_listening(address)
+        _require_listening(self._address)
         try:
             ray.init(
-                address=self._address,
+                address=self._address or "local",
                 logging_level=logging.ERROR,
                 log_to_driver=False,
                 runtime_env={"env_vars": {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}},
@@ -90,9 +91,14 @@ class Ray:
             )
 
 
-def _require_listening(address: str) -> None:
+def _require_listening(address: str | None) -> None:
     """Ray looks for many minutes for a cluster that is not there."""
-    found = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address)
+    if address == "auto":  # the environment's, or that of the latest `ray start` here, which may be gone
+        latest = Path(os.environ.get("RAY_TMPDIR") or gettempdir(), "ray", "ray_current_cluster")
+        address = os.environ.get("RAY_ADDRESS") or (
+            latest.read_text().strip() if latest.is_file() else address
+        )
+    found = address and re.fullmatch(r"(?:ray://)?(.+):(\d+)", address)
     if found:
         try:
             socket.create_connection((found[1], int(found[2])), timeout=ANSWERS_S).close()

@@ -33,19 +33,41 @@ def never(**_: Any) -> None:
     raise AssertionError("Ray was asked, which takes it many minutes")
 
 
-@pytest.mark.parametrize("given", ["{}", "ray://{}", None, "auto"])
+@pytest.mark.parametrize(
+    "given", ["{}", "ray://{}", "auto, of the environment", "auto, of the latest ray start"]
+)
 def test_an_address_where_nobody_listens_is_refused_before_ray_looks_for_it(
-    given: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))  # and does not listen
         place = f"127.0.0.1:{bound.getsockname()[1]}"
-        monkeypatch.setenv("RAY_ADDRESS", place)
-        address = given.format(place) if given else None
-        shown = address if given and "{}" in given else place
+        if given.endswith("environment"):
+            monkeypatch.setenv("RAY_ADDRESS", place)
+        elif given.endswith("start"):
+            (tmp_path / "ray").mkdir()
+            (tmp_path / "ray" / "ray_current_cluster").write_text(f"{place}\n")
+        address = given.partition(",")[0].format(place)
         engine = Ray(address, {"num_cpus": 1, "num_gpus": 0})
         said = refusal(engine, SimpleNamespace(init=never), monkeypatch, tmp_path)
+    shown = place if address == "auto" else address
     assert said == f"hydra.launcher.address={shown}: [Errno 111] Connection refused. {FIX}"
+
+
+def test_without_an_address_a_ray_is_started_here_whatever_others_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    asked: list[str] = []
+
+    def init(address: str, **_: Any) -> None:
+        asked.append(address)
+        raise ConnectionError("none")
+
+    refusal(Ray(None, {}), SimpleNamespace(init=init), monkeypatch, tmp_path)
+    assert asked == ["local"]
 
 
 def test_a_cluster_that_ray_does_not_find_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +77,7 @@ def test_a_cluster_that_ray_does_not_find_is_said(tmp_path: Path, monkeypatch: p
         )
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     said = refusal(Ray("auto", {}), SimpleNamespace(init=init), monkeypatch, tmp_path)
     assert said == f"hydra.launcher.address=auto: Could not find any running Ray instance. {FIX}"
 
