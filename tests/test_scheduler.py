@@ -9,7 +9,7 @@ import pytest
 from sft_research import scheduler
 from sft_research.config import ConfigError
 from sft_research.scheduler import Queued
-from tests.clusters import fake
+from tests.fake_slurm import fake
 
 QUEUE = """\
 12_0|sft-aaaaaaaa-1|RUNNING|n1|None

@@ -13,7 +13,7 @@ from sft_research import slurm
 from sft_research.grid import Grid
 from sft_research.point import LOST, Ended
 from sft_research.slurm import Slurm
-from tests.clusters import fake
+from tests.fake_slurm import fake
 from tests.grids import grid
 
 CONFIG = "MaxArraySize = 3\n"

@@ -7,8 +7,10 @@ used: it ends every Ray of the machine.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from tests.cluster.processes import end_all, free_port, until
@@ -29,12 +31,21 @@ class Ray:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.address = f"127.0.0.1:{free_port()}"
+        # Of Ray's own files: a socket's path may have 107 characters, so not below pytest's folder.
+        self._files = tempfile.mkdtemp(prefix="ray-")
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> Ray:
         try:
             port = self.address.partition(":")[2]
-            self._start("head", "--head", f"--port={port}", "--num-cpus=1", "--include-dashboard=false")
+            self._start(
+                "head",
+                "--head",
+                f"--port={port}",
+                "--num-cpus=1",
+                "--include-dashboard=false",
+                f"--temp-dir={self._files}",
+            )
             self.start_second()
         except BaseException:
             self.__exit__()
@@ -44,6 +55,7 @@ class Ray:
     def __exit__(self, *_: object) -> None:
         for name in list(self._nodes):
             self._kill(name)
+        shutil.rmtree(self._files, ignore_errors=True)
 
     def start_second(self) -> None:
         self._start("second", f"--address={self.address}", "--num-cpus=2", '--resources={"second": 2}')

@@ -15,6 +15,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from tests.cluster.configuration import CONFIGURATION, DATABASE
 from tests.cluster.processes import asked, children, end, end_all, free_port, until
 
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
@@ -25,60 +26,6 @@ NEEDED_BY_DATABASE = {
     "mariadb": "mariadb-client-core",
 }
 MUNGE_LIVES_S = 5  # as long must a requeued job wait
-
-# AccountingStoragePass, where there is a database, is the socket too: else sacct asks the system's munge.
-CONFIGURATION = """
-ClusterName=tests
-SlurmctldHost={host}(127.0.0.1)
-SlurmUser={user}
-SlurmdUser={user}
-SlurmctldPort={ports[0]}
-SlurmdPort={ports[1]}
-AuthType=auth/munge
-AuthInfo=socket={socket},cred_expire={lives}
-CredType=cred/munge
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-MpiDefault=none
-SwitchType=switch/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core_Memory
-DefMemPerCPU=200
-JobAcctGatherType=jobacct_gather/linux
-JobAcctGatherFrequency=task=1
-JobAcctGatherParams=OverMemoryKill
-MaxArraySize=4
-MinJobAge={remembers}
-KillWait=2
-SlurmdParameters=config_overrides
-ReturnToService=2
-SlurmdTimeout=12
-SlurmctldTimeout=30
-SchedulerParameters=sched_interval=2,bf_interval=2
-StateSaveLocation={home}/state
-SlurmdSpoolDir={home}/spool
-SlurmctldPidFile={home}/slurmctld.pid
-SlurmdPidFile={home}/slurmd.pid
-SlurmctldLogFile={home}/slurmctld.log
-SlurmdLogFile={home}/slurmd.log
-{accounting}
-NodeName={host} NodeAddr=127.0.0.1 CPUs=4 Boards=1 SocketsPerBoard=1 CoresPerSocket=4 ThreadsPerCore=1 RealMemory=4000
-PartitionName=all Nodes={host} Default=YES MaxTime=60 State=UP
-"""
-DATABASE = """
-AuthType=auth/munge
-AuthInfo=socket={socket}
-DbdHost=localhost
-DbdAddr=127.0.0.1
-DbdPort={port}
-SlurmUser={user}
-LogFile={home}/slurmdbd.log
-PidFile={home}/slurmdbd.pid
-StorageType=accounting_storage/mysql
-StorageHost=localhost
-StorageUser={user}
-StorageLoc=slurm
-"""
 
 
 def missing(database: bool = False) -> list[str]:
