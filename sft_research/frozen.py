@@ -35,7 +35,8 @@ class Frozen:
     @property
     def setup(self) -> list[str]:
         """Shell lines after which Python imports the copy and not what lies in the working folder."""
-        path = os.pathsep.join(filter(None, [str(self.folder), os.environ.get("PYTHONPATH")]))
+        # The working folder last, where `python -m` puts it first: for what the classes of one's own import.
+        path = os.pathsep.join(filter(None, [str(self.folder), os.environ.get("PYTHONPATH"), os.getcwd()]))
         return [f"export PYTHONPATH={shlex.quote(path)}", "export PYTHONSAFEPATH=1"]
 
     def command(self, point: Point) -> tuple[str, ...]:
@@ -68,13 +69,13 @@ def _sources(grid: Grid, config_dir: str | None) -> Iterator[tuple[str, Path]]:
     for name in OURS:
         yield from _files(package / name, name)
     if config_dir:
-        yield from _files(Path(config_dir), OPTIONS)
+        yield from _files(Path(config_dir), OPTIONS, "*.yaml")  # of a folder that may hold runs too
     for module in {target.partition(".")[0] for run in grid.runs for target in _targets(run.resolved)}:
         yield from _module(module)
 
 
-def _files(folder: Path, name: str) -> Iterator[tuple[str, Path]]:
-    for file in folder.rglob("*"):
+def _files(folder: Path, name: str, pattern: str = "*") -> Iterator[tuple[str, Path]]:
+    for file in folder.rglob(pattern):
         if file.is_file() and "__pycache__" not in file.parts:
             yield str(Path(name, file.relative_to(folder))), file
 

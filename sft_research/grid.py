@@ -21,7 +21,7 @@ from sft_research import lock, secrets
 from sft_research.checkpoint import read_json, write_json
 from sft_research.config import MAIN, ConfigError, Run, compose, config_dir_of, folder_name
 from sft_research.past_runs import GRIDS
-from sft_research.point import Ended, Point
+from sft_research.point import LOST, Ended, Point
 from sft_research.record import Folder
 
 
@@ -63,11 +63,14 @@ class Grid:
 
     def goes_on(self, running: Mapping[Point, tuple[str, str | None]]) -> None:
         """Note those that run: their host and their job."""
+        states = [became.state for became in self.became.values()]
         for point, became in self.became.items():
             if point in running and became.state == "waiting":
                 became.state, (became.host, became.job) = "running", running[point]
             elif point not in running and became.state == "running":
                 became.state = "waiting"
+        if states != [became.state for became in self.became.values()]:
+            self.write()
 
     def ended(self, point: Point, end: Ended) -> Became:
         """What a point's process has left behind."""
@@ -104,7 +107,7 @@ def finished(run: Run) -> Became | None:
 def _unfinished(point: Point, end: Ended) -> Became:
     state = read_json(point.folder / "state.json")
     failure = read_json(point.folder / "failure.json")
-    asked = failure.get("status") == "interrupted" or end.status > 128
+    asked = end.status > 128 or (failure.get("status") == "interrupted" and end.status != LOST)
     cause = None if asked else why(point, end)
     return Became("interrupted" if asked else "failed", cause, host=state.get("host"))
 

@@ -17,6 +17,7 @@ from sft_research import lock
 
 LIFELINE = "SFT_LIFELINE"  # in the environment of a run whose standard input ends with its grid
 GRID = "SFT_GRID"  # the grid that a run is a point of
+LOST = 3  # in the place of a run's status where it has none: its tail is the cause
 STANDING_BACK_S = 120.0  # for a process of this run that is still saving what it did elsewhere
 
 
@@ -34,7 +35,7 @@ class Point:
     @property
     def held(self) -> bool:
         """Whether another process is writing its folder."""
-        return lock.is_held(lock.of(self.folder))
+        return lock.is_held(lock.of(Path(self.cwd, self.folder)))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,10 @@ from typing import Any
 
 from sft_research import lock
 from sft_research.checkpoint import write_json
-from sft_research.point import Point, Process, stand_back
+from sft_research.point import LOST, Ended, Point, Process, stand_back
+
+# Of a run that ended by the signal: after it had saved, or before it could listen.
+BY_USR2 = (128 + signal.SIGUSR2, -signal.SIGUSR2)
 
 
 @dataclass
@@ -25,7 +28,7 @@ class Job:
     note: Path
 
     def __call__(self) -> int:
-        began = {"host": lock.host(), "job": _name()}
+        began = {"host": lock.host(), "job": os.environ.get("SLURM_JOB_ID", "")}
         write_json(self.note, began)
         stand_back(self.point)
         process = Process(self.point, os.environ)
@@ -38,8 +41,8 @@ class Job:
         requeue: Any = signal.signal(signal.SIGUSR2, tell)
         ended = process.ended(wait=True)
         assert ended
-        if asked and ended.status == 128 + signal.SIGUSR2:
-            requeue(signal.SIGUSR2, None)  # does not come back
+        if asked and ended.status in BY_USR2:
+            ended = _not_requeued(requeue)
         write_json(self.note, began | asdict(ended))
         return ended.status
 
@@ -50,6 +53,14 @@ class Job:
         return DelayedSubmission(self)
 
 
-def _name() -> str:
-    array = os.environ.get("SLURM_ARRAY_JOB_ID")
-    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ.get("SLURM_JOB_ID", "")
+def _not_requeued(requeue: Any) -> Ended:
+    """Hand the job back to Slurm, which ends this process; returns where that cannot be."""
+    try:
+        requeue(signal.SIGUSR2, None)
+    except Exception as error:  # of submitit, or of scontrol
+        return Ended(
+            LOST,
+            f"Slurm's time was up, the run has saved, and its job was not requeued: {error} Fix: the same command "
+            "again, or hydra.launcher.minutes=..., hydra.launcher.requeues=...",
+        )
+    raise AssertionError("submitit leaves a job that it has requeued")

@@ -23,7 +23,11 @@ def grid(place: Path, codes: Mapping[str, str], *arguments: str) -> Grid:
     for label, code in codes.items():
         command = (sys.executable, "-c", code, label, *arguments)
         points.append(Point((label,), place / label, command, label))
-        runs.append(SimpleNamespace(folder=place / label, id=ID, cfg=SimpleNamespace(rerun=False)))
+        runs.append(
+            SimpleNamespace(
+                folder=place / label, id=ID, cfg=SimpleNamespace(rerun=False), config_dir=None, resolved={}
+            )
+        )
     made: Any = runs
     return Grid(points, made, place / "grids" / "of-a-test", "python -m sft_research.train -m ...")
 

@@ -14,7 +14,7 @@ import pytest
 from sft_research import lock
 from sft_research.config import ConfigError, compose
 from sft_research.grid import Became, composed, grid_of, why
-from sft_research.point import Ended, run_point
+from sft_research.point import LOST, Ended, run_point
 from tests.grids import ID, grid, writing
 
 
@@ -131,8 +131,21 @@ def test_a_point_that_no_longer_goes_on_waits_again(tmp_path: Path) -> None:
         made.look()
         made.goes_on({point: ("n1", "12_0")})
         assert made.became[point] == Became("running", host="n1", job="12_0")
+        assert points_in(made.folder / "sweep.json")["a"]["state"] == "running"
         made.goes_on({})
         assert made.became[point].state == "waiting"
+
+
+def test_a_job_that_is_lost_after_its_run_has_saved_has_failed(tmp_path: Path) -> None:
+    """The run itself was interrupted and says so, but nobody goes on with it."""
+    made = grid(tmp_path, {"a": ""})
+    (point,) = made.points
+    point.folder.mkdir()
+    (point.folder / "failure.json").write_text('{"status": "interrupted", "error": "Stopped"}')
+    with made.held():
+        made.look()
+        became = made.ended(point, Ended(LOST, "timed-out too many times"))
+    assert (became.state, became.cause) == ("failed", "timed-out too many times")
 
 
 def test_one_process_drives_a_grid(tmp_path: Path) -> None:
@@ -169,6 +182,7 @@ def test_one_process_drives_a_grid(tmp_path: Path) -> None:
             None,
             "killed by signal 9, as a system that is out of memory does; plan=true says what it",
         ),
+        (Ended(LOST, "job 12_0 was lost: NODE_FAIL"), {"error": "Stopped"}, "job 12_0 was lost: NODE_FAIL"),
         (Ended(0, ""), None, "ended without a result"),
         (Ended(7, ""), None, "ended with status 7"),
     ],

@@ -1,0 +1,21 @@
+"""A point is known wherever it runs: a cluster's worker starts in a directory of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sft_research import lock
+from sft_research.point import Point
+
+
+def test_the_lock_of_a_relative_folder_is_looked_for_where_its_grid_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    point = Point(("r=8",), Path("runs/r=8"), (), "r=8", str(tmp_path))
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir("/")
+    with lock.held(tmp_path / "runs" / ".r=8.lock", tmp_path):
+        assert point.held
+    assert not point.held
