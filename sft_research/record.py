@@ -53,7 +53,8 @@ class Folder:
     def finished(self) -> Result | None:
         """The result of an earlier run of the same identity, unless `rerun=true`."""
         file = self / "result.json"
-        if self.run.cfg.rerun or read_json(file).get("id") != self.run.id:
+        found = {} if self.run.cfg.rerun else read_json(file)
+        if not found or found.get("id") != self.run.id:  # the id may take reading all data
             return None
         return result.read(file)
 
