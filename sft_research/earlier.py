@@ -12,8 +12,9 @@ from typing import Any
 from uuid import uuid4
 
 from sft_research import checkpoint, identity, trust
-from sft_research.checkpoint import read_json, step_of, write_json
+from sft_research.checkpoint import step_of, write_json
 from sft_research.config import Run
+from sft_research.untrusted import read_json
 
 log = logging.getLogger("sft_research")
 

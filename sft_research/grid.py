@@ -18,11 +18,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from sft_research import lock, secrets, stopping
-from sft_research.checkpoint import read_json, write_json
+from sft_research.checkpoint import write_json
 from sft_research.config import MAIN, ConfigError, Run, compose, config_dir_of, folder_name
 from sft_research.past_runs import GRIDS
 from sft_research.point import Ended, Point
 from sft_research.record import Folder
+from sft_research.untrusted import read_json
 
 
 @dataclass

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from sft_research import files, hub
-from sft_research.checkpoint import read_json
 from sft_research.config import NOT_IDENTITY, Run
+from sft_research.untrusted import read_json
 
 NAME = "identity.json"
 

@@ -21,7 +21,6 @@ from omegaconf import OmegaConf
 
 from sft_research import checkpoint, failure, identity, lock, result, secrets, stopping
 from sft_research.answers import Answer
-from sft_research.checkpoint import read_json
 from sft_research.config import Run
 from sft_research.console import captured
 from sft_research.curves import draw
@@ -31,6 +30,7 @@ from sft_research.readers import Broken
 from sft_research.result import Result
 from sft_research.summary import card
 from sft_research.tokens import Data
+from sft_research.untrusted import read_json
 
 if TYPE_CHECKING:
     from sft_research.metrics import Metrics

@@ -20,18 +20,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sft_research.checkpoint import read_json, write_json
+from sft_research.checkpoint import write_json
 from sft_research.config import ConfigError
 from sft_research.frozen import freeze
 from sft_research.grid import Grid
 from sft_research.launcher import library
 from sft_research.point import Ended, Point
 from sft_research.slurm_job import Job
+from sft_research.untrusted import read_json
 
 LOOK_S = 5.0  # between two questions to the scheduler
-MISSED = (
-    2  # looks in a row at which a job must be absent: a controller that restarts knows nothing for a moment
-)
+MISSED = 2  # looks in a row without a job, after which it is gone: a controller that restarts knows none
 
 
 @dataclass(frozen=True)
