@@ -80,21 +80,17 @@ def step_of(place: Path) -> int:
     return int(number) if number.isdigit() else -1
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """What is in it; empty where it is absent or not whole."""
-    try:
-        found = json.loads(file.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def write_json(file: Path, value: Any) -> None:
-    """Whole or not at all: written beside, then renamed."""
+    """Whole or not at all."""
+    write_whole(file, json.dumps(value, indent=2) + "\n")
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Written beside, kept by the disk, then renamed: the file is the older one or this."""
     beside = file.with_name(f".{file.name}.tmp")
     try:
-        with beside.open("w") as opened:
-            opened.write(json.dumps(value, indent=2) + "\n")
+        with beside.open("w", encoding="utf-8") as opened:
+            opened.write(text)
             opened.flush()
             os.fsync(opened.fileno())
         os.replace(beside, file)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sft_research import secrets
+from sft_research.checkpoint import write_whole
 from sft_research.compare_data import data
 from sft_research.compare_page import page
 from sft_research.compare_pictures import draw
@@ -41,9 +41,7 @@ def write(folder: Path, c: Comparison, verdict: Verdict, command: str) -> list[t
     }
     written = []
     for name, (file, text) in texts.items():
-        beside = folder / f".{file}.{os.getpid()}.tmp"
-        beside.write_text(secrets.redact(text), "utf-8")
-        os.replace(beside, folder / file)
+        write_whole(folder / file, secrets.redact(text))
         written.append((name, folder / file))
     return written + [("picture", file) for file in draw(seen, folder)]
 

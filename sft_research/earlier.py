@@ -12,8 +12,9 @@ from typing import Any
 from uuid import uuid4
 
 from sft_research import checkpoint, identity, trust
-from sft_research.checkpoint import read_json, step_of, write_json
+from sft_research.checkpoint import step_of, write_json
 from sft_research.config import Run
+from sft_research.untrusted import read_json
 
 log = logging.getLogger("sft_research")
 
@@ -29,13 +30,14 @@ class Earlier:
 def take_up(run: Run) -> Earlier:
     """An unfinished folder of this very run goes on; any other is kept aside, and a new one begun.
 
-    `rerun=true` starts a run over once: killed and started again, as a scheduler does, it goes on too.
+    `rerun=true` starts a run over once: killed and started again, as a scheduler does, it goes on too. Where that
+    failed it starts over again.
     """
     folder = run.folder
     noted = identity.read(folder)
     # The tracker's id becomes part of a path, and a folder may come from anywhere.
     same = noted.get("id") == run.id and re.fullmatch(r"[0-9a-f]{12}", str(noted.get("tracker_id")))
-    begun = not run.cfg.rerun or bool(noted.get("rerun"))
+    begun = not run.cfg.rerun or (noted.get("rerun") and not _has_failed(folder))
     if same and begun and not (folder / "result.json").is_file():
         trust.require_inside(folder)
         saved = list((folder / "checkpoints").glob("checkpoint-*"))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import IO, Any
 
@@ -31,7 +31,8 @@ def locate(where: Callable[[], tuple[int, Sequence[Mapping[str, Any]]]]) -> Iter
 def leave(error: BaseException, run: Run, write: Callable[[str, Any], None], log: IO[str]) -> None:
     """The cause in failure.json, through `write`, and for the screen; also where the disk is full."""
     for left in run.folder.glob(".*.tmp"):  # half written: what is to be said may need the room
-        left.unlink(missing_ok=True)
+        with suppress(OSError):
+            left.unlink(missing_ok=True)
     try:
         found = describe(error, run)
     except Exception as unclear:  # which must not hide the error that it is about

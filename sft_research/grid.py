@@ -17,12 +17,13 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from sft_research import lock, secrets
-from sft_research.checkpoint import read_json, write_json
+from sft_research import lock, secrets, stopping
+from sft_research.checkpoint import write_json
 from sft_research.config import MAIN, ConfigError, Run, compose, config_dir_of, folder_name
 from sft_research.past_runs import GRIDS
-from sft_research.point import LOST, Ended, Point
+from sft_research.point import Ended, Point
 from sft_research.record import Folder
+from sft_research.untrusted import read_json
 
 
 @dataclass
@@ -75,7 +76,9 @@ class Grid:
     def ended(self, point: Point, end: Ended) -> Became:
         """What a point's process has left behind."""
         run = self.runs[self.points.index(point)]
-        became = finished(run) or _unfinished(point, end)
+        # Asked anew: a model that was not in the cache when the grid began may be now; and what rerun=true asked
+        # for is done.
+        became = finished(_no_rerun(run) if end.status == 0 else run) or _unfinished(point, end)
         was = self.became[point]
         became.host, became.job = became.host or was.host, was.job
         self.became[point] = became
@@ -95,6 +98,12 @@ class Grid:
         write_json(self.folder / "sweep.json", {"command": self.command, "points": points})
 
 
+def _no_rerun(run: Run) -> Run:
+    cfg = OmegaConf.merge(run.cfg, {"rerun": False})
+    assert isinstance(cfg, DictConfig)
+    return replace(run, cfg=cfg)
+
+
 def finished(run: Run) -> Became | None:
     """What a finished run came to, read without importing torch."""
     result = Folder(run).finished()
@@ -106,8 +115,7 @@ def finished(run: Run) -> Became | None:
 
 def _unfinished(point: Point, end: Ended) -> Became:
     state = read_json(point.folder / "state.json")
-    failure = read_json(point.folder / "failure.json")
-    asked = end.status > 128 or (failure.get("status") == "interrupted" and end.status != LOST)
+    asked = end.status > 128 or -end.status in stopping.SIGNALS  # the latter before its handlers are up
     cause = None if asked else why(point, end)
     return Became("interrupted" if asked else "failed", cause, host=state.get("host"))
 
@@ -118,7 +126,8 @@ def why(point: Point, end: Ended) -> str:
         return "ended without a result"
     file = point.folder / "failure.json"
     failure = read_json(file)
-    if end.status == 1 and failure:
+    # An older process may have left one: this one says its error last.
+    if end.status == 1 and failure and str(failure.get("error")) in end.tail:
         return f"{failure.get('error')}: {failure.get('message')}; {file}"
     if end.status == -9:
         return "killed by signal 9, as a system that is out of memory does; plan=true says what it needs"

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sft_research.checkpoint import write_whole
 
 if TYPE_CHECKING:
     from sft_research.tokens import Example
@@ -21,12 +22,11 @@ NAME = "held_out.jsonl"
 
 def write(file: Path, examples: Sequence[Example], nll: Sequence[float]) -> None:
     """A line a row, `nll` in nats; whole or not at all."""
-    beside = file.with_name(f".{file.name}.tmp")
-    with beside.open("w") as opened:
-        for example, loss in zip(examples, nll, strict=True):
-            row = {"row": _key(example), "tokens": example.loss_tokens, "nll": loss}
-            opened.write(json.dumps(row) + "\n")
-    os.replace(beside, file)
+    rows = (
+        {"row": _key(example), "tokens": example.loss_tokens, "nll": loss}
+        for example, loss in zip(examples, nll, strict=True)
+    )
+    write_whole(file, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _key(example: Example) -> str:

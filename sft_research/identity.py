@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from sft_research import files, hub
-from sft_research.checkpoint import read_json
 from sft_research.config import NOT_IDENTITY, Run
+from sft_research.untrusted import read_json
 
 NAME = "identity.json"
 
@@ -81,8 +81,11 @@ def _content(value: str, revision: Any, noted: Any, is_model: bool) -> dict[str,
         except OSError:  # said with its cause where the rows or weights themselves are read
             return {"content": None, "files": found}
     # A name that was in no cache when the run began stays unknown to it.
-    unknown = noted is not None and noted["content"] is None
-    return {"content": None if unknown else _commit(value, revision, is_model), "files": {}}
+    if noted is not None and noted["content"] is None:
+        return {"content": None, "files": {}}
+    # One that another machine's cache has, where the run was made, is as well known.
+    commit = _commit(value, revision, is_model) or (noted and noted["content"])
+    return {"content": commit, "files": {}}
 
 
 def _stamps(pattern: str) -> dict[str, list[int]]:

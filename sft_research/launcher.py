@@ -75,7 +75,7 @@ def launch(grid: Grid, engine: Engine) -> list[JobReturn]:
             with Live(grid, console) as live:
                 _drive(grid, engine, todo, live, asked)
         log.info("%s", grid.folder / "sweep.json")
-    if asked:
+    if asked and any(became.state != "finished" for became in grid.became.values()):
         stopped = Stopped(asked[0])
         stopped.args = (f"Interrupted. {engine.left}The same command goes on with the grid.",)
         raise stopped

@@ -6,10 +6,10 @@ import shutil
 import time
 from typing import IO
 
-from sft_research.checkpoint import read_json
 from sft_research.grid import Became, Grid
 from sft_research.point import Point
 from sft_research.summary import clock
+from sft_research.untrusted import read_json
 
 DRAW_S = 1.0
 UP, CLEAR = "\x1b[{}A", "\x1b[J"

@@ -73,7 +73,7 @@ def of(folder: Path) -> Path:
 def is_held(file: Path) -> bool:
     """Whether a living process holds it, asked without waiting: the kernel knows of this host, the beat of others."""
     try:
-        with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW)) as opened:
+        with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW), errors="replace") as opened:
             holder = opened.read(200).split()
             age = abs(time.time() - os.fstat(opened.fileno()).st_mtime)
             fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)

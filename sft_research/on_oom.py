@@ -91,9 +91,8 @@ class InParts:
                 self._halve(error, tokens is not None)
             # Here, and not above: the traceback held the tensors.
             model.zero_grad()
-            for name, values in self.trainer._metrics[
-                "train"
-            ].items():  # TRL's averages: no batch counts twice
+            # In TRL's averages no batch counts twice.
+            for name, values in self.trainer._metrics["train"].items():
                 del values[self._logged.get(name, 0) :]
             gc.collect()
             if torch.cuda.is_available():

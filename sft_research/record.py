@@ -21,7 +21,6 @@ from omegaconf import OmegaConf
 
 from sft_research import checkpoint, failure, identity, lock, result, secrets, stopping
 from sft_research.answers import Answer
-from sft_research.checkpoint import read_json
 from sft_research.config import Run
 from sft_research.console import captured
 from sft_research.curves import draw
@@ -31,6 +30,7 @@ from sft_research.readers import Broken
 from sft_research.result import Result
 from sft_research.summary import card
 from sft_research.tokens import Data
+from sft_research.untrusted import read_json
 
 if TYPE_CHECKING:
     from sft_research.metrics import Metrics
@@ -53,7 +53,8 @@ class Folder:
     def finished(self) -> Result | None:
         """The result of an earlier run of the same identity, unless `rerun=true`."""
         file = self / "result.json"
-        if self.run.cfg.rerun or read_json(file).get("id") != self.run.id:
+        found = {} if self.run.cfg.rerun else read_json(file)
+        if not found or found.get("id") != self.run.id:  # the id may take reading all data
             return None
         return result.read(file)
 

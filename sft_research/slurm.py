@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from sft_research import scheduler
-from sft_research.checkpoint import read_json, write_json
+from sft_research.checkpoint import write_json
 from sft_research.config import ConfigError
 from sft_research.frozen import freeze
 from sft_research.grid import Grid
@@ -31,12 +31,11 @@ from sft_research.launcher import library
 from sft_research.point import LOST, Ended, Point
 from sft_research.scheduler import Queued
 from sft_research.slurm_job import Job
+from sft_research.untrusted import read_json
 
 log = logging.getLogger("sft_research")
 LOOK_S = 5.0  # between two questions to the scheduler
-MISSED = (
-    2  # looks in a row at which a job must be absent: a controller that restarts knows nothing for a moment
-)
+MISSED = 2  # looks in a row without a job, after which it is gone: a controller that restarts knows none
 # Why a job waits that is started by and by; of any other reason a person should know.
 PATIENT = ("None", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime", "Cleaning", "Prolog")
 OF_MEMORY = re.compile(r"^slurmstepd\S*: error: (.*(?:memory limit|oom).*)$", re.MULTILINE | re.IGNORECASE)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
 
 from sft_research.grid import Grid
 from sft_research.point import Point
@@ -17,17 +18,24 @@ from sft_research.result import Result
 ID = "0123456789ab"
 
 
-def grid(place: Path, codes: Mapping[str, str], *arguments: str) -> Grid:
+@dataclass(frozen=True)
+class Fake:
+    """What a grid asks of a run."""
+
+    folder: Path
+    cfg: DictConfig
+    id: str = ID
+    config_dir: None = None
+    resolved: tuple[()] = ()
+
+
+def grid(place: Path, codes: Mapping[str, str], *arguments: str, rerun: bool = False) -> Grid:
     """A point for each label, `python -c CODE LABEL`, with a folder of this name in `place`."""
     points, runs = [], []
     for label, code in codes.items():
         command = (sys.executable, "-c", code, label, *arguments)
         points.append(Point((label,), place / label, command, label))
-        runs.append(
-            SimpleNamespace(
-                folder=place / label, id=ID, cfg=SimpleNamespace(rerun=False), config_dir=None, resolved={}
-            )
-        )
+        runs.append(Fake(place / label, OmegaConf.create({"rerun": rerun})))
     made: Any = runs
     return Grid(points, made, place / "grids" / "of-a-test", "python -m sft_research.train -m ...")
 

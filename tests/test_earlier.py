@@ -90,6 +90,15 @@ def test_a_rerun_that_was_killed_goes_on_and_a_run_that_was_not_one_starts_over(
     assert names(tmp_path) == ["default", "default~1", "default~2"]
 
 
+def test_a_rerun_that_failed_starts_over_as_its_error_advises(tmp_path: Path) -> None:
+    run = run_in(tmp_path, "rerun=true")
+    folder = begin(run)
+    save(folder, 2)
+    (folder / "failure.json").write_text('{"status": "failed"}')
+    assert take_up(run).goes_on is False
+    assert names(tmp_path) == ["default", "default~1"]
+
+
 def test_changed_data_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"prompt": "a", "completion": "b"}\n')

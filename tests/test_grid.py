@@ -168,7 +168,7 @@ def test_one_process_drives_a_grid(tmp_path: Path) -> None:
     ("end", "failure", "cause"),
     [
         (
-            Ended(1, "Traceback"),
+            Ended(1, "RuntimeError: loss is nan"),
             {"error": "RuntimeError", "message": "loss is nan"},
             "RuntimeError: loss is nan; ",
         ),
@@ -196,6 +196,41 @@ def test_a_failure_has_its_cause_in_one_line(
         (point.folder / "failure.json").write_text(json.dumps(failure))
     assert why(point, end).startswith(cause)
     assert "\n" not in why(point, end)
+
+
+def test_a_rerun_that_ended_well_is_finished_and_one_that_was_refused_is_not(tmp_path: Path) -> None:
+    """Its older result lies there still."""
+    subprocess.run([sys.executable, "-c", writing(tmp_path / "a", 0.25)], check=True)
+    made = grid(tmp_path, {"a": ""}, rerun=True)
+    (point,) = made.points
+    with made.held():
+        assert made.look() == [point]
+        assert made.ended(point, Ended(2, "lora.r=0 is out of range\n")).state == "failed"
+        assert made.ended(point, Ended(0, "")).state == "finished"
+
+
+@pytest.mark.parametrize("status", [143, 140, -15, -2, -12])
+def test_a_run_that_a_signal_ended_was_interrupted_whether_or_not_it_could_save(
+    status: int, tmp_path: Path
+) -> None:
+    made = grid(tmp_path, {"a": ""})
+    with made.held():
+        made.look()
+        assert made.ended(made.points[0], Ended(status, "")) == Became("interrupted")
+
+
+def test_what_an_older_process_left_is_not_the_cause(tmp_path: Path) -> None:
+    made = grid(tmp_path, {"a": ""})
+    (point,) = made.points
+    point.folder.mkdir()
+    old = {"status": "interrupted", "error": "Stopped", "message": "Interrupted by SIGINT"}
+    (point.folder / "failure.json").write_text(json.dumps(old))
+    with made.held():
+        made.look()
+        refused = made.ended(point, Ended(2, "rows.jsonl is not there. Fix: dataset.path=PATH\n"))
+        assert (refused.state, refused.cause) == ("failed", "rows.jsonl is not there. Fix: dataset.path=PATH")
+        failed = made.ended(point, Ended(1, "ImportError: no module named torch\n"))
+        assert failed.cause == "ImportError: no module named torch"
 
 
 def test_a_run_is_told_of_which_grid_it_is(tmp_path: Path) -> None:

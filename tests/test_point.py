@@ -13,7 +13,7 @@ from sft_research.point import Point
 def test_the_lock_of_a_relative_folder_is_looked_for_where_its_grid_began(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    point = Point(("r=8",), Path("runs/r=8"), (), "r=8", str(tmp_path))
+    point = Point(("r=8",), Path("runs/r=8"), (), "r=8", cwd=str(tmp_path))
     (tmp_path / "runs").mkdir()
     monkeypatch.chdir("/")
     with lock.held(tmp_path / "runs" / ".r=8.lock", tmp_path):
