@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
@@ -60,10 +61,23 @@ def take(names: Sequence[str], count: int) -> Taken | None:
 def _locked(name: str) -> int | None:
     """The open file of a GPU's lock, which is every user's; None where another has it."""
     place = Path(gettempdir(), f"sft_research-gpu-{re.sub(r'[^0-9A-Za-z-]', '_', name)}.lock")
-    file = os.open(place, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    file = _opened(place)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(file)
         return None
+    return file
+
+
+def _opened(place: Path) -> int:
+    """Another user's file too: in /tmp a kernel may refuse O_CREAT there (fs.protected_regular)."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW
+    with suppress(FileNotFoundError):
+        return os.open(place, flags)
+    try:
+        file = os.open(place, flags | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:  # another was first
+        return os.open(place, flags)
+    os.fchmod(file, 0o644)  # to be read by all, whatever the umask
     return file

@@ -99,6 +99,29 @@ def test_a_gpu_is_a_runs_own_for_as_long_as_it_or_its_grid_lives(
     again.give_back()
 
 
+def test_a_gpus_lock_is_every_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where fs.protected_regular is set, the kernel refuses O_CREAT on what another user has in /tmp."""
+    monkeypatch.setattr(gpus, "gettempdir", lambda: str(tmp_path))
+    before = os.umask(0o077)
+    first = gpus.take(["0"], 1)
+    os.umask(before)
+    assert first
+    first.give_back()
+    (file,) = tmp_path.iterdir()
+    assert oct(file.stat().st_mode & 0o777) == "0o644"
+    opened = os.open
+
+    def protected(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_CREAT and Path(path).exists():
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", protected)
+    second = gpus.take(["0"], 1)
+    assert second
+    second.give_back()
+
+
 def test_too_few_free_gpus_are_left_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpus, "gettempdir", lambda: str(tmp_path))
     first = gpus.take(["0"], 1)
