@@ -7,6 +7,7 @@ runs/<experiment>/grids/<what was typed>/
 from __future__ import annotations
 
 import copy
+import logging
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -47,6 +48,7 @@ class Grid:
     folder: Path
     command: str
     became: dict[Point, Became] = field(default_factory=dict)
+    warned: bool = False  # that sweep.json could not be written
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -76,9 +78,9 @@ class Grid:
     def ended(self, point: Point, end: Ended) -> Became:
         """What a point's process has left behind."""
         run = self.runs[self.points.index(point)]
-        # Asked anew: a model that was not in the cache when the grid began may be now; and what rerun=true asked
-        # for is done.
-        became = finished(_no_rerun(run) if end.status == 0 else run) or _unfinished(point, end)
+        # Asked anew: a model may be in the cache by now; and what rerun=true asked for is done.
+        made = replace(run, cfg=_with(run.cfg, ["rerun=false"])) if end.status == 0 else run
+        became = finished(made) or _unfinished(point, end)
         was = self.became[point]
         became.host, became.job = became.host or was.host, was.job
         self.became[point] = became
@@ -86,6 +88,7 @@ class Grid:
         return became
 
     def write(self) -> None:
+        """sweep.json. A full disk ends no grid: it is written again at the next change, and at the end."""
         points = [
             {
                 "overrides": [secrets.redact(override) for override in point.overrides],
@@ -95,13 +98,12 @@ class Grid:
             }
             for point in self.points
         ]
-        write_json(self.folder / "sweep.json", {"command": self.command, "points": points})
-
-
-def _no_rerun(run: Run) -> Run:
-    cfg = OmegaConf.merge(run.cfg, {"rerun": False})
-    assert isinstance(cfg, DictConfig)
-    return replace(run, cfg=cfg)
+        try:
+            write_json(self.folder / "sweep.json", {"command": self.command, "points": points})
+        except OSError as error:
+            if not self.warned:
+                logging.getLogger("sft_research").warning("sweep.json could not be written: %s", error)
+            self.warned = True
 
 
 def finished(run: Run) -> Became | None:
@@ -158,9 +160,8 @@ def grid_of(job_overrides: Iterable[Sequence[str]], config: DictConfig) -> Grid:
         label = " ".join(o for o in overrides if len(grid) == 1 or any(o not in other for other in grid))
         name = f"{run.experiment}/{folder.name}"
         points.append(Point(overrides, run.folder, command, secrets.redact(label), name))
-    typed = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
-    typed = [override for override in typed if override != "hydra.mode=MULTIRUN"]
-    words = ["python", "-m", "sft_research.train", "-m", *flags, *typed]
+    hydra = [override for override in config.hydra.overrides.hydra if override != "hydra.mode=MULTIRUN"]
+    words = ["python", "-m", "sft_research.train", "-m", *flags, *hydra, *config.hydra.overrides.task]
     return Grid(points, runs, folder, secrets.redact(shlex.join(words)))
 
 
