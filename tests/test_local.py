@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from sft_research import gpus
+from sft_research import gpus, local, lock
 from sft_research.config import ConfigError
 from sft_research.launcher import launch
 from sft_research.local import Local
+from sft_research.point import Point
 from tests.grids import grid, writing
 
 
@@ -77,6 +80,29 @@ def test_two_runs_never_have_one_gpu_or_more_threads_than_cores(
     for begin, end, has in said.values():
         together = [o for b, e, o in said.values() if o is not has and b < end and begin < e]
         assert has["CUDA_VISIBLE_DEVICES"] not in [o["CUDA_VISIBLE_DEVICES"] for o in together]
+
+
+def test_of_hundreds_that_wait_each_is_asked_seldom_whether_it_goes_on_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: Counter[str] = Counter()
+    monkeypatch.setattr(
+        Point, "held", property(lambda point: asked.update([point.label]) or point.label == "1")
+    )
+    monkeypatch.setattr(local, "Process", lambda *_: SimpleNamespace(ended=lambda: None))
+    monkeypatch.setattr(local, "LOOK_S", 60.0)
+    labels = [str(number) for number in range(200)]
+    made = grid(tmp_path, dict.fromkeys(labels, ""))
+    engine = Local(2, 0)
+    engine.start(made, made.points)
+    for _ in range(10):
+        list(engine.poll())
+        running = engine.running()
+    assert {point.label: host for point, (host, _) in running.items()} == {
+        "0": lock.host(), "1": "elsewhere", "2": lock.host()
+    }  # fmt: skip
+    # Those that are to start, and then all that wait.
+    assert asked == Counter(labels) + Counter(["1"])
 
 
 TWO = {"0": "GPU-5f3e", "1": "GPU-71ac"}  # a name and its device
