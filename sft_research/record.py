@@ -85,10 +85,10 @@ class Folder:
                     raise
 
     def note(self, state: str, **numbers: Any) -> None:
-        """What the run does now, for a grid that shows it: state.json. Not worth failing for."""
+        """What the run does now, for a grid that shows it: state.json. Not worth failing or waiting for the disk."""
         process = {"state": state, "host": lock.host(), "process": os.getpid(), "time": time.time()}
         with suppress(OSError):
-            self.write_json("state.json", process | numbers)
+            checkpoint.write_json(self / "state.json", secrets.redact(process | numbers), kept=False)
 
     def write_json(self, name: str, value: Any) -> None:
         checkpoint.write_json(self / name, secrets.redact(value))

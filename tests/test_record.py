@@ -49,6 +49,18 @@ def test_json_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
     assert json.loads((folder / "result.json").read_text()) == {"loss": 1.0}
 
 
+def test_a_note_waits_for_no_disk_and_a_result_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A note is made every second, within a training step."""
+    folder = folder_of(tmp_path)
+    folder.path.mkdir(parents=True)
+    waited = []
+    monkeypatch.setattr(os, "fsync", waited.append)
+    folder.note("training", step=3)
+    assert (waited, json.loads((folder / "state.json").read_text())["step"]) == ([], 3)
+    folder.write_json("result.json", {})
+    assert len(waited) == 1
+
+
 def test_a_folder_that_another_process_writes_is_refused(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "seed=3")
     (tmp_path / "default").mkdir()
