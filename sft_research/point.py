@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -59,6 +60,8 @@ class Process:
     keeps: Sequence[int] = ()  # open files that it inherits
 
     def __post_init__(self) -> None:
+        with suppress(OSError):  # what an earlier process did last is not what this one does
+            Path(self.point.cwd, self.point.folder, "state.json").unlink()
         self._said: IO[bytes] = TemporaryFile()  # noqa: SIM115, closed in `ended`
         self._process = subprocess.Popen(
             self.point.command,
