@@ -155,4 +155,6 @@ class Folder:
         draw(self / "metrics.jsonl", self / "curves.png", title=f"{self.run.experiment} / {self.run.name}")
         (self / "README.md").write_text(secrets.redact(card(made)))
         self.write_json("result.json", asdict(made))
+        stopping.too_late()
+        self.note("finished")
         return made

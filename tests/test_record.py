@@ -5,13 +5,15 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from sft_research import checkpoint
+from sft_research import checkpoint, stopping
 from sft_research.answers import Answer
 from sft_research.config import ConfigError, compose
 from sft_research.evaluate import Judged, Scores
@@ -59,6 +61,23 @@ def test_a_note_waits_for_no_disk_and_a_result_does(tmp_path: Path, monkeypatch:
     assert (waited, json.loads((folder / "state.json").read_text())["step"]) == ([], 3)
     folder.write_json("result.json", {})
     assert len(waited) == 1
+
+
+def test_a_signal_after_the_result_leaves_a_finished_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = Scores(2.5, 0, None, None)
+    names: Any = dict.fromkeys(field.name for field in fields(Result)) | {"before": scores, "after": scores}
+    monkeypatch.setattr("sft_research.record.result.result_of", lambda *_: Result(**names))
+    monkeypatch.setattr("sft_research.record.draw", lambda *_, **__: None)
+    monkeypatch.setattr("sft_research.record.card", lambda _: "")
+    folder, nothing = folder_of(tmp_path), cast(Any, None)
+    with stopping.listening(), folder.open():
+        with stopping.at_safe_points():
+            folder.finish(nothing, nothing, scores, scores, "", 1.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert not (folder / "failure.json").exists()
+    assert json.loads((folder / "state.json").read_text())["state"] == "finished"
 
 
 def test_a_folder_that_another_process_writes_is_refused(tmp_path: Path) -> None:
