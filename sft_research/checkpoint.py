@@ -100,11 +100,11 @@ def write_whole(file: Path, text: str, *, kept: bool = True) -> None:
         raise
 
 
-def sync(folder: Path) -> None:
-    """Have the disk keep what was written: a name that is there after a power cut has its content."""
-    for file in _files(folder):
-        _sync_one(file)
-    _sync_one(folder)
+def sync(folder: Path, pattern: str = "**/*") -> None:
+    """Have the disk keep files and folders: a name that is there after a power cut has its content."""
+    for place in (*folder.glob(pattern), folder):
+        if place.is_file() or place.is_dir():
+            _sync_one(place)
 
 
 def _files(folder: Path) -> list[Path]:

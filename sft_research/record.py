@@ -154,6 +154,7 @@ class Folder:
         made = result.result_of(self.run, self.weights, data, metrics, before, after, curves, seconds)
         draw(self / "metrics.jsonl", self / "curves.png", title=f"{self.run.experiment} / {self.run.name}")
         (self / "README.md").write_text(secrets.redact(card(made)))
+        checkpoint.sync(self.path, "*")  # what result.json says to be there
         self.write_json("result.json", asdict(made))
         stopping.too_late()
         self.note("finished")

@@ -63,21 +63,42 @@ def test_a_note_waits_for_no_disk_and_a_result_does(tmp_path: Path, monkeypatch:
     assert len(waited) == 1
 
 
-def test_a_signal_after_the_result_leaves_a_finished_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def finish(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of a run, without what it takes from its trainer."""
     scores = Scores(2.5, 0, None, None)
     names: Any = dict.fromkeys(field.name for field in fields(Result)) | {"before": scores, "after": scores}
     monkeypatch.setattr("sft_research.record.result.result_of", lambda *_: Result(**names))
     monkeypatch.setattr("sft_research.record.draw", lambda *_, **__: None)
     monkeypatch.setattr("sft_research.record.card", lambda _: "")
-    folder, nothing = folder_of(tmp_path), cast(Any, None)
+    nothing = cast(Any, None)
+    folder.finish(nothing, nothing, scores, scores, "", 1.0)
+
+
+def test_a_signal_after_the_result_leaves_a_finished_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of(tmp_path)
     with stopping.listening(), folder.open():
         with stopping.at_safe_points():
-            folder.finish(nothing, nothing, scores, scores, "", 1.0)
+            finish(folder, monkeypatch)
         os.kill(os.getpid(), signal.SIGTERM)
     assert not (folder / "failure.json").exists()
     assert json.loads((folder / "state.json").read_text())["state"] == "finished"
+
+
+def test_the_disk_has_all_files_of_a_run_before_its_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of(tmp_path)
+    folder.path.mkdir(parents=True)
+    (folder / "samples.jsonl").write_text("{}\n")
+    kept: list[str] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda file: kept.append(Path(os.readlink(f"/proc/self/fd/{file}")).name)
+    )
+    finish(folder, monkeypatch)
+    assert sorted(kept[:3]) == ["README.md", "default", "samples.jsonl"]
+    assert kept[3:] == [".result.json.tmp"]
 
 
 def test_a_folder_that_another_process_writes_is_refused(tmp_path: Path) -> None:
