@@ -9,6 +9,7 @@ from statistics import mean
 from typing import Any
 
 from sft_research.contract import Group, clauses, common_seeds, groups
+from sft_research.environment import DECIDING
 from sft_research.missing import missing
 from sft_research.past_runs import PastRun
 from sft_research.points import Metric, Point, deciding, label, points, settings, text, varied
@@ -165,7 +166,7 @@ def _made_by(run: PastRun) -> Iterator[tuple[str, Any]]:
     if isinstance(git, dict):
         yield "code", f"{str(git.get('commit'))[:12]}{' with changes' if git.get('diff') else ''}"
     if isinstance(packages, dict):
-        yield from ((str(name), version) for name, version in packages.items())
+        yield from ((name, packages[name]) for name in DECIDING if name in packages)
     yield "processor", made.get("gpus") or made.get("cpu")
 
 
