@@ -12,6 +12,7 @@ from sft_research.config import ConfigError
 from sft_research.gpus import Taken
 from sft_research.grid import Grid
 from sft_research.point import Ended, Point, Process
+from sft_research.warm import Warm
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,14 @@ class Local:
         self.n = n or (len(self._gpus) // each if each else max(cores // 2, 1))
         self._each = each
         self._threads = {"OMP_NUM_THREADS": str(max(cores // self.n, 1))}
+        self._warm = Warm({**self._threads, **os.environ})
         self._waiting: deque[Point] = deque()
         self._running: dict[Point, _Running] = {}
         self._asked = False
 
     def start(self, grid: Grid, points: Sequence[Point]) -> None:
         self._waiting.extend(points)
+        self._warm.expect(grid, points)
 
     def poll(self) -> Iterator[tuple[Point, Ended]]:
         for point, running in list(self._running.items()):
@@ -59,10 +62,11 @@ class Local:
             if self._asked or len(self._running) == self.n:
                 return
             # One that goes on elsewhere, or saves after its grid was killed, has its turn when that has ended.
-            if not point.held and (has := gpus.take(self._gpus, self._each)):
+            begin = None if point.held else self._warm.begin(point)
+            if begin and (has := gpus.take(self._gpus, self._each)):
                 self._waiting.remove(point)
                 environment = {**self._threads, **os.environ, **has.environment}
-                self._running[point] = _Running(Process(point, environment, has.files), has)
+                self._running[point] = _Running(Process(point, environment, has.files, begin), has)
 
     def running(self) -> dict[Point, tuple[str, None]]:
         elsewhere = dict.fromkeys((point for point in self._waiting if point.held), ("elsewhere", None))
