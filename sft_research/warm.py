@@ -23,15 +23,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO
 
-from sft_research import hardware
+from sft_research import gpus, hardware
 from sft_research.config import Run
 from sft_research.grid import Grid
-from sft_research.point import Begin, Child, Point, begun
+from sft_research.point import GRID, LIFELINE, Begin, Child, Point, begun
 
 OF_A_RUN = (sys.executable, "-m", "sft_research.train")  # how the command of a run begins
 BACKENDS = ("sft_research.backend.Transformers", "sft_research.backend.Unsloth")
 # Arrow's allocator starts a thread when it is imported; in the parent alone, which must have none.
 QUIET = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+GIVEN = {gpus.NAMES, LIFELINE, GRID}  # what the environment of a run has of its own
 ANSWER_S = 60.0
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of prctl(2)
 
@@ -111,8 +112,10 @@ class Parent:
     def fork(
         self, point: Point, environment: Mapping[str, str], said: IO[bytes], keeps: Sequence[int]
     ) -> Child:
-        """A run of its own process; one that is not forked is started as any other."""
+        """A forked run; where that cannot be, a process as any other."""
         its_own = {k: v for k, v in environment.items() if self._environment.get(k) != v}
+        if not GIVEN.issuperset(its_own):  # it may be read by an import, or by Python itself
+            return begun(point, environment, said, keeps)
         asked = {"arguments": point.command[len(OF_A_RUN) :], "cwd": point.cwd, "environment": its_own}
         reading, lifeline = os.pipe()
         try:

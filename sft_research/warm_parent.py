@@ -51,7 +51,8 @@ def become_ready(backend: str) -> None:
     from hydra.utils import get_class
 
     get_class(backend)().activate()
-    import matplotlib.backends.backend_agg  # noqa: F401
+    import matplotlib.backends.backend_agg
+    import matplotlib.figure  # noqa: F401
     import peft  # noqa: F401
     import transformers.models.llama.modeling_llama  # noqa: F401
     from hydra.core.plugins import Plugins
