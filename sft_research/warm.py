@@ -17,6 +17,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,12 +34,9 @@ BACKENDS = ("sft_research.backend.Transformers", "sft_research.backend.Unsloth")
 # Arrow's allocator starts a thread when it is imported; in the parent alone, which must have none.
 QUIET = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
 GIVEN = {gpus.NAMES, LIFELINE, GRID}  # what the environment of a run has of its own
+IMPORTS_S = 300.0  # after which a parent is given up
 ANSWER_S = 60.0
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of prctl(2)
-
-
-class Gone(Exception):
-    """There is no warm parent, or it does not answer."""
 
 
 def backend_of(point: Point, run: Run) -> str | None:
@@ -80,7 +78,8 @@ class Parent:
     """A warm parent as its grid sees it. It ends when the grid does, or has no more use for it."""
 
     def __init__(self, backend: str, environment: Mapping[str, str]) -> None:
-        self._environment = {**environment, **QUIET}
+        self._environment = dict(environment)
+        self._until = time.monotonic() + IMPORTS_S
         self._ready = self.gone = False
         self._asks, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
@@ -90,7 +89,7 @@ class Parent:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,  # a terminal's Ctrl-C is for the grid
-                env=self._environment,
+                env=QUIET | self._environment,
                 pass_fds=[theirs.fileno()],
             )
         self.pid = process.pid
@@ -104,8 +103,10 @@ class Parent:
                 self._heard()
                 self._ready = True
             except BlockingIOError:
-                return False
-            except (OSError, Gone):
+                if time.monotonic() < self._until:
+                    return False
+                self._give_up()
+            except OSError:
                 self._give_up()
         return True
 
@@ -113,10 +114,15 @@ class Parent:
         self, point: Point, environment: Mapping[str, str], said: IO[bytes], keeps: Sequence[int]
     ) -> Child:
         """A forked run; where that cannot be, a process as any other."""
-        its_own = {k: v for k, v in environment.items() if self._environment.get(k) != v}
-        if not GIVEN.issuperset(its_own):  # it may be read by an import, or by Python itself
+        differs = dict(environment.items() ^ self._environment.items()).keys()
+        if not GIVEN.issuperset(differs):  # an import may have read it, or Python itself
             return begun(point, environment, said, keeps)
-        asked = {"arguments": point.command[len(OF_A_RUN) :], "cwd": point.cwd, "environment": its_own}
+        asked = {
+            "arguments": point.command[len(OF_A_RUN) :],
+            "cwd": point.cwd,
+            "set": {name: environment[name] for name in differs if name in environment},
+            "unset": [name for name in {**QUIET, **self._environment} if name not in environment],
+        }
         reading, lifeline = os.pipe()
         try:
             self._asks.settimeout(ANSWER_S)
@@ -125,7 +131,7 @@ class Parent:
                 run = Forked(int(self._heard()), lifeline)
             os.write(lifeline, b"\n")  # it waits for this: a run that the grid has not heard of never begins
             return run
-        except (OSError, Gone):
+        except OSError:
             self._give_up()
             os.close(lifeline)
             return begun(point, environment, said, keeps)
@@ -133,15 +139,13 @@ class Parent:
             os.close(reading)
 
     def _heard(self) -> bytes:
-        return self._asks.recv(64) or _gone()
+        if said := self._asks.recv(64):
+            return said
+        raise ConnectionError("it has ended")
 
     def _give_up(self) -> None:
         self.gone = True
         self._end()
-
-
-def _gone() -> bytes:
-    raise Gone
 
 
 def _end(asks: socket.socket, process: subprocess.Popen[bytes]) -> None:
@@ -185,10 +189,10 @@ class Forked:
 
 @contextmanager
 def _adopting() -> Iterator[None]:
-    """Inside, this process becomes the parent of what a child of its leaves behind; raises Gone where it cannot."""
+    """Inside, this process becomes the parent of what a child of its leaves behind; raises OSError where it cannot."""
     prctl = ctypes.CDLL(None).prctl
     if prctl(SUBREAPER, 1, 0, 0, 0):
-        raise Gone
+        raise OSError("prctl(2) makes no subreaper")
     try:
         yield
     finally:

@@ -15,19 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sft_research.warm import QUIET
-
 MOST = 1 << 20  # bytes of a request
 FILES = 64
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A run: its arguments, and its open files (standard input, standard error, others that it inherits)."""
+    """A run: its arguments, in what its environment differs from ours, and its open files (standard input, standard
+    error, others that it inherits)."""
 
     arguments: list[str]
     cwd: str
-    environment: dict[str, str]
+    set: dict[str, str]
+    unset: list[str]
     files: list[int]
 
 
@@ -36,11 +36,18 @@ class Present:
     imported, and a run has a log of its own."""
 
     def __init__(self, name: str) -> None:
-        self._name, self._own = name, getattr(sys, name)
+        vars(self).update(_name=name, _own=getattr(sys, name))
+
+    @property
+    def _now(self) -> Any:
+        now = getattr(sys, self._name)
+        return self._own if now is self else now
 
     def __getattr__(self, name: str) -> Any:
-        now = getattr(sys, self._name)
-        return getattr(self._own if now is self else now, name)
+        return getattr(self._now, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:  # W&B puts a `write` of its own in
+        setattr(self._now, name, value)
 
 
 def become_ready(backend: str) -> None:
@@ -131,9 +138,9 @@ def become(asked: Asked) -> None:
     if not os.read(0, 1):
         os._exit(0)
     os.chdir(asked.cwd)
-    for name in QUIET:
-        del os.environ[name]
-    os.environ.update(asked.environment)
+    for name in asked.unset:
+        os.environ.pop(name, None)
+    os.environ.update(asked.set)
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     sys.argv = [str(Path(__file__).with_name("train.py")), *asked.arguments]
     sys.orig_argv = [sys.executable, "-m", "sft_research.train", *asked.arguments]

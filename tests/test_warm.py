@@ -284,6 +284,7 @@ def test_what_a_library_logs_goes_to_the_runs_own_log() -> None:
         "import contextlib, io, logging, sys\n"
         "from sft_research.warm_parent import Present\n"
         "sys.stderr = Present('stderr')\n"
+        "sys.stderr.write = sys.stderr.write\n"  # as W&B does when it is imported
         "logging.basicConfig(format='%(message)s')\n"
         "logging.warning('imported')\n"
         "sys.stderr = sys.__stderr__\n"
