@@ -13,6 +13,7 @@ from sft_research.config import ConfigError
 from sft_research.gpus import Taken
 from sft_research.grid import Grid
 from sft_research.point import Ended, Point, Process
+from sft_research.warm import Warm
 
 LOOK_S = 3.0  # between two questions to all that wait, whether they go on elsewhere
 
@@ -45,6 +46,7 @@ class Local:
         self.n = n or (len(self._gpus) // each if each else max(cores // 2, 1))
         self._each = each
         self._threads = {"OMP_NUM_THREADS": str(max(cores // self.n, 1))}
+        self._warm = Warm({**self._threads, **os.environ})
         self._waiting: deque[Point] = deque()
         self._running: dict[Point, _Running] = {}
         self._elsewhere: set[Point] = set()  # of those that wait, as they were last asked
@@ -53,6 +55,7 @@ class Local:
 
     def start(self, grid: Grid, points: Sequence[Point]) -> None:
         self._waiting.extend(points)
+        self._warm.expect(grid, points)
 
     def poll(self) -> Iterator[tuple[Point, Ended]]:
         for point, running in list(self._running.items()):
@@ -64,6 +67,9 @@ class Local:
             if self._asked or len(self._running) == self.n:
                 return
             # One that goes on elsewhere, or saves after its grid was killed, has its turn when that has ended.
+            begin = self._warm.begin(point)
+            if begin is None:
+                continue
             if point.held:
                 self._elsewhere.add(point)
                 continue
@@ -71,7 +77,7 @@ class Local:
                 return
             self._waiting.remove(point)
             environment = {**self._threads, **os.environ, **has.environment}
-            self._running[point] = _Running(Process(point, environment, has.files), has)
+            self._running[point] = _Running(Process(point, environment, has.files, begin), has)
 
     def running(self) -> dict[Point, tuple[str, None]]:
         if time.monotonic() >= self._next:
