@@ -6,20 +6,16 @@ pointer. A policy in the page lets that one script run and no other, whatever a 
 
 from __future__ import annotations
 
-import hashlib
-import json
-from base64 import b64encode
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from sft_research.compare_data import score
 from sft_research.compare_maps import best_rates, heatmaps
+from sft_research.document import document
 from sft_research.points import text
 
-HERE = Path(__file__).parent
-STYLES = (HERE / "page.css", HERE / "compare_page.css")
-SCRIPTS = [HERE / f"compare_{name}.js" for name in ("tools", "paint", "curves", "points", "page")]
+STYLES = ("page.css", "compare_page.css")
+SCRIPTS = [f"compare_{name}.js" for name in ("tools", "paint", "curves", "points", "page")]
 KINDS = {
     "best": "The best",
     "rows": "Other rows",
@@ -50,34 +46,7 @@ def page(seen: dict[str, Any]) -> str:
         f"<details><summary>The same in all runs</summary>{_pairs(seen['common'])}</details>",
         f"<footer>Made by<pre>{escape(seen['command'])}</pre></footer>",
     ]
-    return _document(seen, "\n".join(body))
-
-
-def _document(seen: dict[str, Any], body: str) -> str:
-    script = "\n".join(file.read_text("utf-8") for file in SCRIPTS)
-    allowed = b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    # `<` in a text would end the script element that holds it.
-    held = json.dumps(seen, separators=(",", ":"), default=str).replace("<", "\\u003c")
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'"
-    styles = "\n".join(style.read_text("utf-8") for style in STYLES)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{escape(seen["title"])}</title>
-<style>
-{styles}</style>
-</head>
-<body>
-{body}
-<script type="application/json" id="data">{held}</script>
-<script>{script}</script>
-</body>
-</html>
-"""
+    return document(seen["title"], "\n".join(body), STYLES, SCRIPTS, seen)
 
 
 def _lead(seen: dict[str, Any]) -> str:
