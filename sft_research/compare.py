@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from sft_research.compare_screen import screen
 from sft_research.comparison import compare
 from sft_research.config import ConfigError
 from sft_research.contract import ACROSS
-from sft_research.past_runs import find
+from sft_research.past_grids import find
 from sft_research.points import METRICS
 from sft_research.verdict import verdict
 
@@ -37,7 +38,8 @@ def show(options: argparse.Namespace, command: str) -> None:
     runs = find(options.folders)
     compared = compare(runs, METRICS[options.metric], options.across)
     answer = verdict(compared)
-    sys.stdout.write(secrets.redact(screen(compared, answer, _in_colour())))
+    wide = min(max(shutil.get_terminal_size((100, 24)).columns, 60), 120)
+    sys.stdout.write(secrets.redact(screen(compared, answer, _in_colour(), wide)))
     if options.out:
         from sft_research.compare_files import write
 

@@ -21,8 +21,11 @@ def _heatmap(seen: dict[str, Any], found: dict[str, Any]) -> str:
     means = [cell["mean"] * sign for row in found["cells"] for cell in row if cell]
     best, worst = min(means), max(means)
     rows = []
-    for value, cells in zip(found["rows"], found["cells"], strict=True):
-        made = "".join(_cell(seen, cell, sign, best, worst) for cell in cells)
+    for value, cells, to_come in zip(found["rows"], found["cells"], found["to_come"], strict=True):
+        made = "".join(
+            _cell(seen, cell, sign, best, worst, is_to_come)
+            for cell, is_to_come in zip(cells, to_come, strict=True)
+        )
         rows.append(f"<tr><th>{escape(text(value))}</th>{made}</tr>")
     head = "".join(f"<th>{escape(text(value))}</th>" for value in found["columns"])
     over = f"; each cell the best over {', '.join(found['over'])}" if found["over"] else ""
@@ -33,17 +36,20 @@ def _heatmap(seen: dict[str, Any], found: dict[str, Any]) -> str:
     )
 
 
-def _cell(seen: dict[str, Any], cell: dict[str, Any] | None, sign: int, best: float, worst: float) -> str:
+def _cell(
+    seen: dict[str, Any], cell: dict[str, Any] | None, sign: int, best: float, worst: float, is_to_come: bool
+) -> str:
+    more = "; not all of its runs are finished" if is_to_come else ""
     if cell is None:
-        return '<td class="none" title="no whole point">·</td>'
+        return f'<td class="none" title="no whole point{more}">{"…" if is_to_come else "·"}</td>'
     mean = cell["mean"] * sign
     back = colour(1 - (mean - best) / (worst - best or 1.0))
     spread = f", spread {score(seen, cell['spread'])}" if cell["spread"] is not None else ""
-    title = f"{cell['label']}: {score(seen, cell['mean'])}{spread}"
+    title = f"{cell['label']}: {score(seen, cell['mean'])}{spread}{more}"
     marked = ' class="best"' if mean == best else ""
     return (
         f'<td{marked} style="background:{back};color:{ink_on(back)}" title="{escape(title)}">'
-        f"{score(seen, cell['mean'], 3)}</td>"
+        f"{score(seen, cell['mean'], 3)}{'…' if is_to_come else ''}</td>"
     )
 
 
@@ -54,7 +60,7 @@ def best_rates(seen: dict[str, Any]) -> str:
         return ""
     sign = 1 if seen["metric"]["lower_is_better"] else -1
     rows = []
-    for rank, cells in zip(found["rows"], found["cells"], strict=True):
+    for rank, cells, to_come in zip(found["rows"], found["cells"], found["to_come"], strict=True):
         tried = [(cell["mean"] * sign, at) for at, cell in enumerate(cells) if cell]
         if tried:
             at = min(tried)[1]
@@ -63,6 +69,7 @@ def best_rates(seen: dict[str, Any]) -> str:
                 max(tried, key=lambda one: one[1])[1]: "highest",
             }
             edge = f"the {ends[at]} tried" if at in ends and len(tried) > 1 else ""
+            edge = "others are to come" if any(to_come) else edge
             shown = [text(rank), text(found["columns"][at]), score(seen, cells[at]["mean"]), edge]
             rows.append(f"<tr>{''.join(f'<td>{escape(value)}</td>' for value in shown)}</tr>")
     over = f", the best over {', '.join(found['over'])}" if found["over"] else ""

@@ -6,6 +6,7 @@ pointer. A policy in the page lets that one script run and no other, whatever a 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from html import escape
 from typing import Any
 
@@ -17,6 +18,7 @@ from sft_research.points import text
 STYLES = ("page.css", "compare_page.css")
 SCRIPTS = [f"compare_{name}.js" for name in ("tools", "paint", "curves", "points", "page")]
 KINDS = {
+    "grid": "So far",
     "best": "The best",
     "rows": "Other rows",
     "edge": "At the edge",
@@ -25,6 +27,7 @@ KINDS = {
     "seeds": "What would decide it",
     "missing": "Not yet run",
 }
+FOLDED = ("waiting", "never started")
 
 
 def page(seen: dict[str, Any]) -> str:
@@ -51,11 +54,12 @@ def page(seen: dict[str, Any]) -> str:
 
 def _lead(seen: dict[str, Any]) -> str:
     finished = sum(run["state"] == "finished" for run in seen["runs"])
+    runs = max(len(seen["runs"]), seen["planned"])
     metric = seen["metric"]
     better = "less" if metric["lower_is_better"] else "more"
     contract = "; ".join(f"{name} {value}" for name, value in seen["contract"])
     return (
-        f'<p class="faint">{finished} finished runs of {len(seen["runs"])}, by {escape(metric["name"])} in '
+        f'<p class="faint">{finished} finished runs of {runs}, by {escape(metric["name"])} in '
         f"{escape(metric['unit'])}: {better} is better. Same for all: {escape(contract or 'nothing')}.</p>"
     )
 
@@ -101,11 +105,26 @@ def _ranked(seen: dict[str, Any], place: int, point: dict[str, Any], ends: tuple
 
 
 def _not_there(seen: dict[str, Any]) -> str:
-    runs = [run for run in seen["runs"] if run["state"] != "finished"]
-    said = [f"{run['state']}: {run['label']} seed={run['seed']}: {run['why']}" for run in runs]
-    said += [f"missing: {label}" for label in seen["missing"]] + seen["notes"]
-    items = "".join(f"<li>{escape(one)}</li>" for one in said)
-    return f'<ul class="warnings">{items}</ul>' if said else ""
+    """What failed and what is left, each state with its lines; what is only to come is folded."""
+    said = "".join(f"<li>{escape(one)}</li>" for one in _open(seen))
+    folded = "".join(
+        f'<details class="state"><summary>{escape(state)} <span>{_count(lines, "point")}</span></summary>'
+        f"<ul>{''.join(f'<li>{escape(one)}</li>' for one in lines)}</ul></details>"
+        for state, lines in seen["lacking"]
+        if state in FOLDED
+    )
+    return (f'<ul class="warnings">{said}</ul>' if said else "") + folded
+
+
+def _open(seen: dict[str, Any]) -> Iterator[str]:
+    for state, lines in seen["lacking"]:
+        if state not in FOLDED:
+            yield from (f"{state}: {one}" for one in lines)
+    yield from seen["notes"]
+
+
+def _count(lines: list[str], what: str) -> str:
+    return f"{len(lines)} {what}{'s' if len(lines) != 1 else ''}"
 
 
 def _card(seen: dict[str, Any], run: dict[str, Any]) -> str:

@@ -77,8 +77,13 @@ def varied(runs: Sequence[PastRun]) -> list[str]:
     differ = [key for key in keys if len({repr(config.get(key)) for config in configs}) > 1]
     if all(run.config.get("dataset.seed") == run.seed for run in runs if run.config):
         differ = [key for key in differ if key != "dataset.seed"]  # it follows the run's
+    return ordered(differ)
+
+
+def ordered(keys: Iterable[str]) -> list[str]:
+    """Rank, alpha and learning rate first, the others by name."""
     first = ("lora.r", "lora.alpha", "optimizer.lr")
-    return sorted(differ, key=lambda key: (first.index(key) if key in first else len(first), key))
+    return sorted(keys, key=lambda key: (first.index(key) if key in first else len(first), key))
 
 
 def settings(run: PastRun, keys: Sequence[str]) -> dict[str, Any]:
