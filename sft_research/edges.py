@@ -20,9 +20,8 @@ def edges(c: Comparison, best: Ranked, whole: Sequence[Ranked], found: Sequence[
     """Where the best value of a number that matters is the lowest or highest that was tried, or will be."""
     said = []
     to_come = to_do(c)
-    for key in (
-        effect.key for effect in found if effect.is_clear and number(best.point.settings[effect.key])
-    ):
+    clear = {effect.key for effect in found if effect.is_clear}
+    for key in (key for key in best.point.settings if key in clear):
         tried = _numbers(row.point.settings[key] for row in whole)
         ends = _numbers([*tried, *(run.planned.get(key) for run in to_come)])
         value = best.point.settings[key]

@@ -74,7 +74,7 @@ def goes_on(c: Comparison) -> bool:
 
 
 def _is(state: str, count: int) -> str:
-    return "" if state == "never started" else "is " if count == 1 else "are "
+    return "" if state in ("failed", "never started") else "is " if count == 1 else "are "
 
 
 def is_planned(c: Comparison, point: str, seeds: Sequence[object]) -> bool:
