@@ -2,6 +2,8 @@
 
 python -m sft_research.compare runs/lora_rank             # a grid, half finished or whole
 python -m sft_research.compare runs/a runs/b --out seen   # with page, pictures, CSV and JSON
+python -m sft_research.compare runs/lora_rank/grids/lora.r=4,16                   # one grid's points alone
+python -m sft_research.compare runs/lora_rank --wandb my_team/sft_research        # and a report on W&B
 """
 
 from __future__ import annotations
@@ -35,6 +37,10 @@ def show(options: argparse.Namespace, command: str) -> None:
     """Read, compare, say it, and write it down; raises ConfigError for what cannot be compared."""
     if options.out and options.out.exists() and not options.out.is_dir():
         raise ConfigError(f"--out {options.out} is a file. Fix: --out FOLDER")
+    if options.wandb:
+        from sft_research.compare_report import place_of, save
+
+        place = place_of(options.wandb)
     runs = find(options.folders)
     compared = compare(runs, METRICS[options.metric], options.across)
     answer = verdict(compared)
@@ -45,6 +51,8 @@ def show(options: argparse.Namespace, command: str) -> None:
 
         written = write(options.out, compared, answer, command)
         sys.stdout.write("".join(f"  {name:<9} {file}\n" for name, file in written) + "\n")
+    if options.wandb:
+        sys.stdout.write(f"  {'report':<9} {save(compared, answer, place, command)}\n\n")
 
 
 def _in_colour() -> bool:
@@ -56,7 +64,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     assert __doc__
     parser = argparse.ArgumentParser(
         "python -m sft_research.compare",
-        "%(prog)s FOLDER [FOLDER ...] [--metric NAME] [--across NAME] [--out FOLDER]",
+        "%(prog)s FOLDER [FOLDER ...] [--metric NAME] [--across NAME] [--out FOLDER] [--wandb ENTITY/PROJECT]",
         __doc__,
         EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -68,6 +76,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--across", choices=ACROSS, action="append", default=[], help="what may differ, as it is the question"
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write page, pictures, CSV and JSON there")
+    parser.add_argument("--wandb", metavar="ENTITY/PROJECT", help="save a report of it on W&B's server")
     return parser.parse_args(arguments)
 
 

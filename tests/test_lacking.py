@@ -7,7 +7,9 @@ import io
 import json
 from pathlib import Path
 
-from sft_research import lock
+import pytest
+
+from sft_research import compare_files, lock
 from sft_research.compare_data import data
 from sft_research.compare_files import table, write
 from sft_research.compare_page import page
@@ -62,11 +64,9 @@ def test_how_far_a_grid_is_comes_first_with_its_command(tmp_path: Path) -> None:
         first = verdict(compared(tmp_path)).findings[0]
         assert first.text.endswith("8 are waiting. All below is of those that are finished.")
         assert first.commands == []
-    assert [finding.kind for finding in found.findings] == [
-        "grid",
-        "best",
-        "rows",
-    ]  # no more runs are asked for
+    # No more seeds are asked for before the grid has come to its end.
+    assert [finding.kind for finding in found.findings] == ["grid", "best", "rows", "edge"]
+    assert found.findings[3].commands == []
 
 
 def test_a_grid_at_its_end_says_nothing_of_itself(tmp_path: Path) -> None:
@@ -95,7 +95,8 @@ def test_what_a_search_has_paused_is_no_loss(tmp_path: Path) -> None:
     assert found.title.endswith("with one seed each")
 
 
-def test_screen_csv_and_json_name_what_is_not_there(tmp_path: Path) -> None:
+def test_screen_csv_and_json_name_what_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare_files, "draw", lambda *_: [])
     half(tmp_path / "runs")
     found = compared(tmp_path / "runs")
     answer = verdict(found)
