@@ -45,7 +45,11 @@ def verdict(c: Comparison) -> Verdict:
     product = product_alone([row.point.scale_times_lr for row in whole], means, noise)
     led = ahead(c, whole, residual)
     rows_said, rows = over_rows(c, best, second)
-    matter = [*edges(c, best, whole, found), *_effects(found, bool(noise), len(whole)), *_product(product)]
+    matter = [
+        *edges(c, best, whole, found, residual),
+        *_effects(found, bool(noise), len(whole)),
+        *_product(product, whole),
+    ]
     more = [*([] if to_do(c) else led.more), *_incomplete(c, best), *_missing(c)]  # the grid goes first
     findings = [*_progress(c), *led.findings, *rows_said, *matter, *more]
     return Verdict(led.title + so_far(c), findings, led.between_seeds, rows, found, product)
@@ -81,9 +85,9 @@ def _effects(found: Sequence[Effect], has_noise: bool, points: int) -> list[Find
     return [Finding("effects", f"{lead}, {', '.join(said)}; {together}{tail}.")]
 
 
-def _product(product: Product | None) -> list[Finding]:
+def _product(product: Product | None, whole: Sequence[Ranked]) -> list[Finding]:
     if product is None:
-        return []
+        return _unshared(whole)
     said = (
         f"scale x learning rate alone explains {product.share:.0%} of the differences, "
         f"with {product.products} values in place of {product.points} points"
@@ -95,6 +99,17 @@ def _product(product: Product | None) -> list[Finding]:
     else:
         end = f"what it leaves out is more than the spread between seeds (lack of fit, p = {product.p:.2g})."
     return [Finding("product", f"{said[0].upper()}{said[1:]}; {end}")]
+
+
+def _unshared(whole: Sequence[Ranked]) -> list[Finding]:
+    """Where it is the question, and no two points answer it."""
+    products = {row.point.scale_times_lr for row in whole}
+    parts = ("optimizer.lr", "lora.r", "lora.alpha")
+    vary = [key for key in parts if len({repr(row.point.settings.get(key)) for row in whole}) > 1]
+    if None in products or len(products) < len(whole) or len(vary) < 2 or vary[0] != "optimizer.lr":
+        return []
+    said = f"No two of {len(whole)} points share a scale x learning rate: whether it is all cannot be told."
+    return [Finding("product", said)]
 
 
 def _alone(c: Comparison, one: Ranked) -> str:

@@ -129,7 +129,10 @@ def test_the_page_shows_what_is_to_come(tmp_path: Path) -> None:
     assert "3 finished runs of 12, by held-out loss" in made
     assert "<li>failed: r=4 lr=0.01 seed=1: killed by signal 9</li>" in made
     assert "<summary>never started <span>4 points</span></summary><ul><li>r=8 lr=0.001 seed=0,1</li>" in made
-    assert made.count('title="no whole point; not all of its runs are finished">…</td>') == 4
+    assert (
+        made.count('<td class="none to-come" title="no whole point; not all of its runs are finished">·</td>')
+        == 4
+    )
     assert made.count('<details class="card">') == 3  # of runs that have something to say
 
 
