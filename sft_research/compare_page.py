@@ -23,7 +23,7 @@ KINDS = {
     "rows": "Other rows",
     "edge": "At the edge",
     "effects": "What matters",
-    "product": "Scale x rate",
+    "product": "Only a product?",
     "seeds": "What would decide it",
     "missing": "Not yet run",
 }

@@ -61,8 +61,17 @@ class Point:
     @property
     def scale_times_lr(self) -> float | None:
         """alpha / r (or alpha / sqrt(r)) x learning rate, to 9 digits."""
-        scale, lr = number(self.any.result.get("lora_scale")), number(self.any.config.get("optimizer.lr"))
-        return None if scale is None or lr is None else float(f"{scale * lr:.9g}")
+        return _product(self.any.result.get("lora_scale"), self.any.config.get("optimizer.lr"))
+
+    @property
+    def alpha_times_lr(self) -> float | None:
+        """alpha x learning rate, whatever the rank."""
+        return _product(self.any.config.get("lora.alpha"), self.any.config.get("optimizer.lr"))
+
+
+def _product(one: Any, other: Any) -> float | None:
+    a, b = number(one), number(other)
+    return None if a is None or b is None else float(f"{a * b:.9g}")
 
 
 def deciding(run: PastRun) -> dict[str, Any]:

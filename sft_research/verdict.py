@@ -26,7 +26,8 @@ class Verdict:
     between_seeds: Interval | None = None  # second minus best, above 0 where the best is better
     between_rows: Interval | None = None
     effects: list[Effect] = field(default_factory=list)
-    product: Product | None = None
+    product: Product | None = None  # of scale and learning rate
+    of_alpha: Product | None = None  # of alpha and learning rate, without the rank
 
 
 def verdict(c: Comparison) -> Verdict:
@@ -43,16 +44,17 @@ def verdict(c: Comparison) -> Verdict:
     means = [row.mean for row in whole]
     found = effects([row.point.settings for row in whole], means, noise)
     product = product_alone([row.point.scale_times_lr for row in whole], means, noise)
+    of_alpha = product_alone([row.point.alpha_times_lr for row in whole], means, noise)
     led = ahead(c, whole, residual)
     rows_said, rows = over_rows(c, best, second)
     matter = [
         *edges(c, best, whole, found, residual),
         *_effects(found, bool(noise), len(whole)),
-        *_product(product, whole),
+        *_products(product, of_alpha, whole),
     ]
     more = [*([] if to_do(c) else led.more), *_incomplete(c, best), *_missing(c)]  # the grid goes first
     findings = [*_progress(c), *led.findings, *rows_said, *matter, *more]
-    return Verdict(led.title + so_far(c), findings, led.between_seeds, rows, found, product)
+    return Verdict(led.title + so_far(c), findings, led.between_seeds, rows, found, product, of_alpha)
 
 
 def _progress(c: Comparison) -> list[Finding]:
@@ -85,12 +87,18 @@ def _effects(found: Sequence[Effect], has_noise: bool, points: int) -> list[Find
     return [Finding("effects", f"{lead}, {', '.join(said)}; {together}{tail}.")]
 
 
-def _product(product: Product | None, whole: Sequence[Ranked]) -> list[Finding]:
-    if product is None:
-        return _unshared(whole)
-    said = (
-        f"scale x learning rate alone explains {product.share:.0%} of the differences, "
-        f"with {product.products} values in place of {product.points} points"
+def _products(product: Product | None, of_alpha: Product | None, whole: Sequence[Ranked]) -> list[Finding]:
+    """Whether scale x learning rate is all; where the rank varies too, alpha x learning rate beside it."""
+    said = [_said("Scale x learning rate", product)] if product else _unshared(whole)
+    if of_alpha and len({repr(row.point.settings.get("lora.r")) for row in whole}) > 1:
+        said.append(_said("Alpha x learning rate, without the rank,", of_alpha))
+    return said
+
+
+def _said(what: str, product: Product) -> Finding:
+    lead = (
+        f"{what} alone explains {product.share:.0%} of the differences, with {product.products} values in place of "
+        f"{product.points} points ({product.adjusted:.0%} adjusted for their number)"
     )
     if product.is_all is None:
         end = "whether the rest is chance only more seeds can say."
@@ -98,7 +106,7 @@ def _product(product: Product | None, whole: Sequence[Ranked]) -> list[Finding]:
         end = f"what it leaves out is within the spread between seeds (lack of fit, p = {product.p:.2f}): it is all."
     else:
         end = f"what it leaves out is more than the spread between seeds (lack of fit, p = {product.p:.2g})."
-    return [Finding("product", f"{said[0].upper()}{said[1:]}; {end}")]
+    return Finding("product", f"{lead}; {end}")
 
 
 def _unshared(whole: Sequence[Ranked]) -> list[Finding]:
@@ -172,4 +180,5 @@ def as_plain(verdict: Verdict) -> dict[str, Any]:
             for e in verdict.effects
         ],
         "scale_times_learning_rate": vars(verdict.product) if verdict.product else None,
+        "alpha_times_learning_rate": vars(verdict.of_alpha) if verdict.of_alpha else None,
     }
