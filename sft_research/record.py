@@ -29,6 +29,7 @@ from sft_research.config import Run
 from sft_research.console import captured
 from sft_research.curves import draw
 from sft_research.evaluate import Judged, Scores
+from sft_research.pausing import Noted, Paused, pauses
 from sft_research.readers import Broken
 from sft_research.result import Result
 from sft_research.summary import card
@@ -59,6 +60,12 @@ class Folder:
             return None
         return result.read(file)
 
+    def paused(self, at: float | None) -> Noted | None:
+        """What this run has noted where it was asked to pause `at` some point, unless `rerun=true`."""
+        if self.run.cfg.rerun or identity.read(self.path).get("id") != self.run.id:
+            return None
+        return next((noted for noted in pauses(self.path) if noted.at == at), None)
+
     @contextmanager
     def open(self) -> Iterator[Result | None]:
         """Lock the folder, go on in it or keep an earlier one aside, and send what libraries print to train.log.
@@ -72,7 +79,9 @@ class Folder:
                 yield found
                 return
             self._take_up()
-            cfg = OmegaConf.merge(self.run.cfg, {"rerun": False})  # composed again, it keeps nothing aside
+            cfg = OmegaConf.merge(
+                self.run.cfg, {"rerun": False, "pause_at": None}
+            )  # composed again, it keeps nothing aside
             (self / "config.yaml").write_text(secrets.redact(OmegaConf.to_yaml(cfg, resolve=True)))
             self.note("loading")
             step = checkpoint.step_of(self.checkpoint) if self.checkpoint else None
@@ -80,6 +89,8 @@ class Folder:
                 try:
                     with stopping.going_on_from(step):
                         yield None
+                except Paused:
+                    raise
                 except BaseException as error:
                     failure.leave(error, self.run, self.write_json, stream)
                     raise
