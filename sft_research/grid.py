@@ -7,27 +7,27 @@ runs/<experiment>/grids/<what was typed>/
 from __future__ import annotations
 
 import copy
-import shlex
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from sft_research import lock, secrets
 from sft_research.checkpoint import read_json, write_json
-from sft_research.config import MAIN, ConfigError, Run, compose, config_dir_of, folder_name
+from sft_research.config import ConfigError, Run, compose, folder_name
 from sft_research.past_runs import GRIDS
 from sft_research.point import Ended, Point
 from sft_research.record import Folder
+from sft_research.typed import Typed
 
 
 @dataclass
 class Became:
-    """What is known of a point. `state`: waiting, running, finished, failed or interrupted."""
+    """What is known of a point. `state`: waiting, running, finished, failed, interrupted, or paused in a search."""
 
     state: str = "waiting"
     cause: str | None = None  # of a failure
@@ -57,9 +57,13 @@ class Grid:
 
     def look(self) -> list[Point]:
         """Read what every point's folder says of it, and give those that are not finished."""
-        self.became = {p: finished(r) or Became() for p, r in zip(self.points, self.runs, strict=True)}
+        self.became = {p: self._rests(p, r) or Became() for p, r in zip(self.points, self.runs, strict=True)}
         self.write()
         return [point for point in self.points if self.became[point].state != "finished"]
+
+    def more(self) -> list[Point]:
+        """Points that what has ended asks for: a search has some, a grid none."""
+        return []
 
     def goes_on(self, running: Mapping[Point, tuple[str, str | None]]) -> None:
         """Note those that run: their host and their job."""
@@ -72,7 +76,7 @@ class Grid:
     def ended(self, point: Point, end: Ended) -> Became:
         """What a point's process has left behind."""
         run = self.runs[self.points.index(point)]
-        became = finished(run) or _unfinished(point, end)
+        became = self._rests(point, run) or unfinished(point, end)
         was = self.became[point]
         became.host, became.job = became.host or was.host, was.job
         self.became[point] = became
@@ -80,16 +84,21 @@ class Grid:
         return became
 
     def write(self) -> None:
-        points = [
-            {
-                "overrides": [secrets.redact(override) for override in point.overrides],
-                "label": point.label,
-                "folder": str(Path("..", "..", point.folder.name)),
-                **asdict(self.became.get(point, Became())),
-            }
-            for point in self.points
-        ]
-        write_json(self.folder / "sweep.json", {"command": self.command, "points": points})
+        """sweep.json"""
+        found = {"command": self.command, "points": [self._said(point) for point in self.points]}
+        write_json(self.folder / "sweep.json", found)
+
+    def _rests(self, point: Point, run: Run) -> Became | None:
+        """Of a point that has come to where it was sent."""
+        return finished(run)
+
+    def _said(self, point: Point) -> dict[str, Any]:
+        return {
+            "overrides": [secrets.redact(override) for override in point.overrides],
+            "label": point.label,
+            "folder": str(Path("..", "..", point.folder.name)),
+            **asdict(self.became.get(point, Became())),
+        }
 
 
 def finished(run: Run) -> Became | None:
@@ -101,7 +110,7 @@ def finished(run: Run) -> Became | None:
     return Became("finished", None, result.after.loss, result.seconds, environment.get("host"))
 
 
-def _unfinished(point: Point, end: Ended) -> Became:
+def unfinished(point: Point, end: Ended) -> Became:
     state = read_json(point.folder / "state.json")
     failure = read_json(point.folder / "failure.json")
     asked = failure.get("status") == "interrupted" or end.status > 128
@@ -125,36 +134,19 @@ def why(point: Point, end: Ended) -> str:
 
 def grid_of(job_overrides: Iterable[Sequence[str]], config: DictConfig) -> Grid:
     """The grid that Hydra's sweeper asks for; raises ConfigError where two of its points would write one folder."""
-    if config.plan:
-        raise ConfigError("plan=true is of one run, and this is a grid. Fix: plan=false, or leave out -m")
-    if config.hydra.job.config_name != MAIN:
-        raise ConfigError("the config of a run's folder makes one run. Fix: leave out -m")
-    config_dir = config_dir_of(config.hydra)
-    choice = config.hydra.runtime.choices.get("experiments")
-    experiment = [f"experiments={choice}"] if choice else []
+    typed = Typed(config)
     grid = [tuple(overrides) for overrides in job_overrides]
-    runs = composed([list(dict.fromkeys([*experiment, *overrides])) for overrides in grid], config_dir)
+    runs = composed([typed.whole(overrides) for overrides in grid], typed.config_dir)
     if len({run.folder for run in runs}) < len(runs):
         raise ConfigError(
             "two points of this grid have the same overrides. Fix: leave out the repeated value"
         )
-    flags = ["--config-dir", config_dir] if config_dir else []
     points = []
     for overrides, run in zip(grid, runs, strict=True):
-        command = (sys.executable, "-m", "sft_research.train", *flags, *run.overrides, "hydra.mode=RUN")
         label = " ".join(o for o in overrides if len(grid) == 1 or any(o not in other for other in grid))
-        points.append(Point(overrides, run.folder, command, secrets.redact(label)))
-    typed = [*config.hydra.overrides.hydra, *config.hydra.overrides.task]
-    words = [
-        "python",
-        "-m",
-        "sft_research.train",
-        "-m",
-        *flags,
-        *(o for o in typed if o != "hydra.mode=MULTIRUN"),
-    ]
+        points.append(typed.point(overrides, run, label))
     folder = runs[0].folder.parent / GRIDS / folder_name(config.hydra.overrides.task)
-    return Grid(points, runs, folder, secrets.redact(shlex.join(words)))
+    return Grid(points, runs, folder, typed.command)
 
 
 def composed(grid: Sequence[Sequence[str]], config_dir: str | None) -> list[Run]:
