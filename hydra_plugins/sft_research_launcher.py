@@ -70,7 +70,7 @@ class SlurmLauncher(OwnLauncher):
         setup: list[str],
         extra: dict[str, str],
     ) -> None:
-        self.requeues = requeues
+        self.requeues, self._parallel = requeues, parallel
         named = {
             "partition": partition,
             "account": account,
@@ -95,7 +95,7 @@ class SlurmLauncher(OwnLauncher):
 
     @property
     def parallel(self) -> int:
-        return int(self.parameters["array_parallelism"])
+        return self._parallel
 
 
 class RayLauncher(OwnLauncher):

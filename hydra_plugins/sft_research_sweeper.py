@@ -9,10 +9,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from hydra_plugins.sft_research_launcher import OwnLauncher
-from sft_research.asha import Knobs, search_of, searched
+from sft_research.asha import search_of, searched
 from sft_research.budgets import Rungs
 from sft_research.config import ConfigError
 from sft_research.launcher import library
+from sft_research.search import Knobs
 
 
 class GridSweeper(BasicSweeper):
@@ -58,7 +59,7 @@ class AshaSweeper(GridSweeper):
         if not isinstance(self.launcher, OwnLauncher):
             raise ConfigError("hydra/sweeper=asha needs a launcher of ours. Fix: hydra/launcher=local")
         engine = self.launcher.engine()
-        parallel = self.parallel or self.launcher.parallel
+        parallel = self.launcher.parallel if self.parallel is None else self.parallel
         if parallel is None:
             raise ConfigError("how many runs go on at once is not known. Fix: hydra.sweeper.parallel=8")
         library("optuna", "asha", "hydra/sweeper", "grid")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sft_research import halving
-from sft_research.budgets import tokens_seen
 
 if TYPE_CHECKING:
-    from sft_research.asha import Search
+    from sft_research.search import Search
 
 
 def screen(search: Search) -> str:
@@ -31,12 +30,8 @@ def screen(search: Search) -> str:
 
 def _tokens(search: Search) -> str:
     """Loss tokens of the search, next to those of all points as whole runs."""
-    spent = sum(tokens_seen(run.folder) for run in search.runs)
-    whole = [
-        tokens_seen(run.folder)
-        for trial, run in zip(search.trials, search.runs, strict=True)
-        if trial.finished
-    ]
+    spent = sum(trial.tokens for trial in search.trials)
+    whole = [trial.tokens for trial in search.trials if trial.finished]
     said = f"{spent:,} with loss"
     if not whole:
         return said

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from math import inf
-from pathlib import Path
 
-from sft_research import past_runs
 from sft_research.config import Run
+from sft_research.past_runs import PastRun
+from sft_research.pausing import paused
 from sft_research.record import Folder
 from sft_research.result import Result
 
@@ -39,31 +40,27 @@ class Rungs:
         return math.floor(math.log(1 / self.smallest, self.reduction) + 1e-9)
 
 
-def come_to(run: Run, rungs: Rungs) -> tuple[list[float], bool]:
-    """The held-out loss of each rung that a run has come to, from the lowest; and whether it is finished."""
-    folder, losses = Folder(run), []
-    result = folder.finished()
+def come_to(run: Run, rungs: Rungs) -> tuple[int, list[float], bool]:
+    """What a run's folder says of it: the loss tokens that it was trained on, the held-out loss of each rung that it
+    has come to, from the lowest, and whether it is finished."""
+    result, rows = Folder(run).finished(), PastRun(run.folder, "", "", {}, {}).metrics
+    losses = []
     for rung in count():
         at = rungs.budget(rung)
-        noted = folder.paused(at) if at is not None else None
-        loss = noted.loss if noted else _in_passing(run.folder, at, result)
+        noted = paused(run, at)
+        loss = noted.loss if noted else _in_passing(rows, at, result)
         if loss is None:
             break
         losses.append(loss)
     if result and result.after.loss is not None:
         losses.append(result.after.loss)
-    return losses, result is not None
+    tokens = int(max((row.get("loss_tokens", 0) for row in rows), default=0))
+    return tokens, [loss if math.isfinite(loss) else inf for loss in losses], result is not None
 
 
-def tokens_seen(folder: Path) -> int:
-    """Loss tokens that a run, finished or not, was trained on."""
-    return int(max((row.get("loss_tokens", 0) for row in past_runs.read(folder).metrics), default=0))
-
-
-def _in_passing(folder: Path, at: float | None, result: Result | None) -> float | None:
+def _in_passing(rows: Sequence[dict[str, float]], at: float | None, result: Result | None) -> float | None:
     """Of a finished run that did not pause there: its first held-out loss from there on."""
     if result is None or at is None or at >= result.loss_tokens:
         return None
     key, least = ("step", at * result.steps - 1e-6) if at < 1 else ("loss_tokens", at)
-    rows = (row for row in past_runs.read(folder).metrics if row.get(key, 0) >= least)
-    return next((row["eval/loss"] for row in rows if "eval/loss" in row), None)
+    return next((row["eval/loss"] for row in rows if "eval/loss" in row and row.get(key, 0) >= least), None)

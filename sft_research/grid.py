@@ -7,7 +7,7 @@ runs/<experiment>/grids/<what was typed>/
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -150,23 +150,32 @@ def grid_of(job_overrides: Iterable[Sequence[str]], config: DictConfig) -> Grid:
 
 
 def composed(grid: Sequence[Sequence[str]], config_dir: str | None) -> list[Run]:
-    """The run of each list of overrides, as `compose` makes it.
-
-    Hydra reads all its files for each, 0.2 s; where points differ in values alone they are read once.
-    """
-    first = compose(grid[0], config_dir)
+    """The run of each list of overrides, as `compose` makes it."""
     varied = {o for overrides in grid for o in overrides if not all(o in other for other in grid)}
-    bases: dict[tuple[str, ...], Run] = {}
-    runs = []
-    for overrides in grid:
+    composer = Composer(config_dir)
+    return [composer(overrides, varied) for overrides in grid]
+
+
+class Composer:
+    """Hydra reads all its files for each run, 0.2 s; where runs differ in values alone they are read once."""
+
+    def __init__(self, config_dir: str | None) -> None:
+        self._config_dir = config_dir
+        self._first: Run | None = None
+        self._bases: dict[tuple[str, ...], Run] = {}
+
+    def __call__(self, overrides: Sequence[str], varied: Collection[str]) -> Run:
+        """As `compose` makes it; `varied`: those of the overrides in which runs differ."""
+        if self._first is None:
+            self._first = self._bases[tuple(overrides)] = compose(overrides, self._config_dir)
+        first = self._first
         values = [o for o in overrides if o in varied and _is_value(o, first.cfg)]
         read = tuple(o for o in overrides if o not in values)
         try:
-            base = bases[read] = bases.get(read) or compose(read, config_dir)
-            runs.append(replace(base, cfg=_with(base.cfg, values), overrides=tuple(overrides)))
+            base = self._bases[read] = self._bases.get(read) or compose(read, self._config_dir)
+            return replace(base, cfg=_with(base.cfg, values), overrides=tuple(overrides))
         except Exception:  # whatever it is, Hydra says it better
-            runs.append(compose(overrides, config_dir))
-    return runs
+            return compose(overrides, self._config_dir)
 
 
 def _is_value(override: str, cfg: DictConfig) -> bool:

@@ -20,6 +20,7 @@ class Trial:
     number: int
     rung: int = 0
     losses: list[float] = field(default_factory=list)
+    tokens: int = 0  # with loss, that it was trained on
     finished: bool = False  # trained to the end, so that there is no rung above
 
     @property

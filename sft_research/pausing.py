@@ -13,6 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sft_research import identity
+from sft_research.config import Run
+
 if TYPE_CHECKING:
     from sft_research.metrics import Metrics
     from sft_research.record import Folder
@@ -87,3 +90,10 @@ def pauses(folder: Path) -> list[Noted]:
         return [Noted(**noted) for noted in found]
     except (OSError, ValueError, TypeError):
         return []
+
+
+def paused(run: Run, at: float | None) -> Noted | None:
+    """What this very run has noted where it was asked to pause `at` some point, unless `rerun=true`."""
+    if at is None or run.cfg.rerun or identity.read(run.folder).get("id") != run.id:
+        return None
+    return next((noted for noted in pauses(run.folder) if noted.at == at), None)

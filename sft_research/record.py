@@ -29,7 +29,7 @@ from sft_research.config import Run
 from sft_research.console import captured
 from sft_research.curves import draw
 from sft_research.evaluate import Judged, Scores
-from sft_research.pausing import Noted, Paused, pauses
+from sft_research.pausing import Paused
 from sft_research.readers import Broken
 from sft_research.result import Result
 from sft_research.summary import card
@@ -59,12 +59,6 @@ class Folder:
         if self.run.cfg.rerun or read_json(file).get("id") != self.run.id:
             return None
         return result.read(file)
-
-    def paused(self, at: float | None) -> Noted | None:
-        """What this run has noted where it was asked to pause `at` some point, unless `rerun=true`."""
-        if self.run.cfg.rerun or identity.read(self.path).get("id") != self.run.id:
-            return None
-        return next((noted for noted in pauses(self.path) if noted.at == at), None)
 
     @contextmanager
     def open(self) -> Iterator[Result | None]:

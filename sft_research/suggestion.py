@@ -76,8 +76,8 @@ def space_of(overrides: Sequence[Override]) -> Space:
         varied.pop(key, None)
         fixed.pop(key, None)
         if not override.is_sweep_override():
-            value = override.get_value_element_as_str()
-            fixed[key] = key if override.is_delete() and not value else f"{key}={value}"
+            typed = f"{key}={override.get_value_element_as_str()}"
+            fixed[key] = str(override.input_line) if override.is_delete() else typed
         elif override.is_interval_sweep():
             varied[key] = _interval(key, override.value())
         else:

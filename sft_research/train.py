@@ -23,7 +23,7 @@ from sft_research.evaluate import Judge
 from sft_research.held_out import NAME as HELD_OUT
 from sft_research.lora import Lora
 from sft_research.model import Model
-from sft_research.pausing import Pause, Paused
+from sft_research.pausing import Pause, Paused, paused
 from sft_research.record import Folder
 from sft_research.recording import recording
 from sft_research.result import Result
@@ -46,7 +46,7 @@ def train(run: Run) -> Result:
     folder = Folder(run)
     with stopping.listening(), speaking() as console:
         result, note = folder.finished(), FINISHED
-        if not result and (noted := folder.paused(run.cfg.pause_at)):
+        if not result and (noted := paused(run, run.cfg.pause_at)):
             raise Paused(noted)
         if not result:
             with folder.open() as result, determinism.asked_for(run.cfg.deterministic):

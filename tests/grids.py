@@ -30,10 +30,15 @@ def grid(place: Path, codes: Mapping[str, str], *arguments: str) -> Grid:
 
 def writing(folder: Path, loss: float, run: str = ID) -> str:
     """A program that leaves the result of a run with this held-out loss, as train would."""
-    scores = {"loss": loss, "questions": 0, "exact_match": None, "form": None}
-    names = dict.fromkeys(field.name for field in fields(Result))
-    text = json.dumps(names | {"id": run, "seconds": 12.5, "before": scores, "after": scores})
+    text = result_of(loss, run)
     return (
         f"import pathlib; f = pathlib.Path({str(folder)!r}); f.mkdir(parents=True, exist_ok=True); "
         f"(f / 'result.json').write_text({text!r})"
     )
+
+
+def result_of(loss: float, run: str = ID, **more: Any) -> str:
+    """The result.json of a run with this held-out loss."""
+    scores = {"loss": loss, "questions": 0, "exact_match": None, "form": None}
+    names = dict.fromkeys(field.name for field in fields(Result))
+    return json.dumps(names | {"id": run, "seconds": 12.5, "before": scores, "after": scores} | more)
