@@ -64,4 +64,4 @@ def ranked(trials: Sequence[Trial], rung: int) -> list[Trial]:
 
 
 def _may_go_on(trial: Trial, rung: int) -> bool:
-    return trial.rests and trial.rung == rung and not trial.finished and trial.losses[rung] < inf
+    return trial.rung == rung and not trial.finished and trial.losses[rung] < inf

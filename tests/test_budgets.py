@@ -21,6 +21,7 @@ from tests.grids import ID, grid, result_of
         (0.12, 3, [1 / 3, None]),
         (0.015, 4, [1 / 64, 1 / 16, 1 / 4, None]),
         (0.5, 3, [None]),
+        (1 / 243, 3, [1 / 243, 1 / 81, 1 / 27, 1 / 9, 1 / 3, None]),  # whose logarithm is 4.999999999999999
         (500, 3, [500, 1500, 4500, 13500]),  # and so on: a run ends where it ends
         (500, 4, [500, 2000]),
     ],

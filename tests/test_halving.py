@@ -83,6 +83,8 @@ def test_the_best_is_one_that_was_trained_to_the_end() -> None:
     assert number(best(trials([3.0, 1.5], [2.0, 1.4], [1.0]))) == 1
     assert number(best(trials([3.0, inf], [2.0]))) == 1
     assert best(trials([inf])) is None
+    # Where budgets are tokens a short run may end below the rung at which a long one rests.
+    assert number(best(trials([1.5], [3.0, 1.2], finished=(0,)))) == 0
 
 
 def test_a_rung_is_ranked_by_its_own_losses() -> None:

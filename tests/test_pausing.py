@@ -12,6 +12,7 @@ import pytest
 
 from sft_research.config import compose
 from sft_research.pausing import Noted, Pause, Paused, pauses
+from sft_research.recording import recording
 from tests.command_line import train as guarded
 from tests.forked import Ended, Forker, differences, rows
 from tests.runs import TINY
@@ -128,3 +129,31 @@ def test_a_run_that_rests_already_says_so_at_once_with_status_0(tmp_path: Path) 
 def test_a_torn_note_is_none(torn: str, tmp_path: Path) -> None:
     (tmp_path / "pauses.json").write_text(torn)
     assert pauses(tmp_path) == []
+
+
+class Heard:
+    """A tracker that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def start(self, about: Any) -> None: ...
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        self.told.append(step)
+
+    def where(self) -> str:
+        return ""
+
+    def finish(self, exit_code: int) -> None:
+        self.told.append(f"finished with {exit_code}")
+
+
+def test_a_tracker_of_a_run_that_pauses_has_not_failed_and_gets_its_last_step_later() -> None:
+    tracker: Any = Heard()
+    about: Any = None
+    with pytest.raises(Paused), recording(tracker, about) as steps:  # noqa: PT012
+        steps.log({"train/loss": 2.0}, 1)
+        steps.log({"train/loss": 1.0}, 2)
+        raise Paused(Noted(0.5, 2, 200, 1.0))
+    assert tracker.told == [1, "finished with 0"]
