@@ -1,7 +1,7 @@
 """How many loss tokens a search by successive halving takes, next to the whole grid, to find the same winner.
 
 python benchmarks/asha.py                                        the tiny model, about 15 minutes on one core
-python benchmarks/asha.py --runs runs/lora_rank_alpha_lr --reduction 2      a grid that is there already
+python benchmarks/asha.py --runs FOLDER --reduction 2 --smallest 0.25      a grid that is there already
 
 Every point of the grid is trained to its end once, and measured on the way. A run that pauses has the bits of one
 that does not (tests/test_pausing.py), so a search of any seed is then driven by our own code over what was measured.
@@ -22,6 +22,7 @@ from itertools import product
 from math import inf
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 from tqdm import tqdm
 
@@ -42,7 +43,7 @@ TASK = (
 )
 VARIED = {
     "lora.r": ("4", "16", "64"),
-    "optimizer.lr": ("1e-4", "3e-4", "1e-3", "3e-3", "1e-2", "3e-2", "1e-1", "3e-1", "1.0"),
+    "optimizer.lr": ("1e-4", "3e-4", "1e-3", "3e-3", "5e-3", "1e-2", "2e-2", "5e-2", "1e-1"),
 }
 
 
@@ -84,14 +85,15 @@ class Table:
         return self.losses[values][self.tokens[-1]]
 
     def loss(self, words: dict[str, str], tokens: int) -> float:
-        """What was measured there, or next."""
+        """What was measured there."""
         rows = self.losses[tuple(words[key] for key in self.varied)]
-        return rows[min(seen for seen in rows if seen >= tokens)]
+        assert tokens in rows, f"no held-out loss after {tokens} loss tokens; --smallest 0.25 --reduction 2?"
+        return rows[tokens]
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a search came to: the loss tokens it took, and those it had taken when its winner was trained to the end."""
+    """What a search came to: its best trial, and the loss tokens that it took."""
 
     values: tuple[str, ...]
     tokens: int
@@ -111,7 +113,7 @@ def main() -> None:
             tables, checked = tables_of(past_runs.find([asked.runs])), ""
         else:
             tables = [made(Path(place))]
-            checked = really(tables[0], Path(place))
+            checked = really(tables[0])
         print(report(tables, asked.seeds, how), checked, sep="\n")
 
 
@@ -144,7 +146,7 @@ def tables_of(runs: Sequence[PastRun]) -> list[Table]:
     return tables
 
 
-def sought(table: Table, engine: Formula | Really, sampler: str, seed: int, **how: float) -> Found:
+def sought(table: Table, engine: Formula | Really, sampler: str, seed: int, **how: Any) -> Found:
     """One search of all points of the grid, in a folder of its own."""
     with tempfile.TemporaryDirectory() as place, chdir(place), open(os.devnull, "w") as nowhere:
         extra = TASK[1:] if isinstance(engine, Really) else ()
@@ -154,7 +156,7 @@ def sought(table: Table, engine: Formula | Really, sampler: str, seed: int, **ho
             trials=len(table.runs),
             sampler=sampler,
             seed=seed,
-            **how,  # type: ignore[arg-type]
+            **how,
         )
         with redirect_stdout(nowhere):
             searched(asked, engine)
@@ -197,7 +199,7 @@ class Really:
         return not self._waiting
 
 
-def really(table: Table, place: Path) -> str:
+def really(table: Table) -> str:
     """Whether a search that trains comes to what one over the table does."""
     over_table = sought(table, Formula(table.loss, table.tokens), "tpe", 0)
     with Forker() as forker:

@@ -76,7 +76,7 @@ class Grid:
     def ended(self, point: Point, end: Ended) -> Became:
         """What a point's process has left behind."""
         run = self.runs[self.points.index(point)]
-        became = self._rests(point, run) or unfinished(point, end)
+        became = self._rests(point, run) or _unfinished(point, end)
         was = self.became[point]
         became.host, became.job = became.host or was.host, was.job
         self.became[point] = became
@@ -110,7 +110,7 @@ def finished(run: Run) -> Became | None:
     return Became("finished", None, result.after.loss, result.seconds, environment.get("host"))
 
 
-def unfinished(point: Point, end: Ended) -> Became:
+def _unfinished(point: Point, end: Ended) -> Became:
     state = read_json(point.folder / "state.json")
     failure = read_json(point.folder / "failure.json")
     asked = failure.get("status") == "interrupted" or end.status > 128
