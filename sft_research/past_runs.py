@@ -112,6 +112,8 @@ def read(folder: Path) -> PastRun:
     if failure:
         state = "interrupted" if failure.get("status") == "interrupted" else "failed"
         return PastRun(folder, state, _cause(failure), config, {}, failure)
+    if read_json(folder / "state.json").get("state") == "paused":
+        return PastRun(folder, "unfinished", f"paused {_at(folder)}", config, {})
     torn = "result.json is torn" if (folder / "result.json").exists() else "ended without a result"
     return PastRun(folder, "unfinished", f"{torn}, {_at(folder)}", config, {})
 

@@ -44,6 +44,12 @@ def test_a_failed_run_says_why_and_where(tmp_path: Path) -> None:
     assert (read(folder).state, read(folder).why) == ("interrupted", "Stopped: SIGTERM")
 
 
+def test_a_run_that_rests_in_a_search_says_so(tmp_path: Path) -> None:
+    folder = unfinished(tmp_path)
+    write(folder, "state.json", {"state": "paused", "step": 3})
+    assert (read(folder).state, read(folder).why) == ("unfinished", "paused at step 3")
+
+
 def test_a_run_whose_lock_is_held_runs(tmp_path: Path) -> None:
     folder = unfinished(tmp_path)
     assert (read(folder).state, read(folder).why) == ("unfinished", "ended without a result, at step 3")
