@@ -35,7 +35,7 @@ def screen(c: Comparison, verdict: Verdict, colour: bool) -> str:
             for part in wrap(head, WIDE, subsequent_indent="  ", initial_indent="  ")
         ]
         lines += [*_table(c, section), ""]
-    lines += [styled(f"  {part}", RED) for part in _not_there(c)]
+    lines += [styled(f"  {part}", YELLOW if part.startswith("paused") else RED) for part in _not_there(c)]
     lines += [styled(f"  {part}", YELLOW) for note in c.notes for part in wrap(note, WIDE)]
     return "\n".join(lines).rstrip("\n") + "\n\n"
 
