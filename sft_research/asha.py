@@ -97,6 +97,11 @@ def _is_number(value: object, least: float, kind: type | tuple[type, ...] = (int
 
 def _require_comparable(space: Space, rungs: Rungs) -> None:
     for key in space.varied:
+        if key == "seed":
+            raise ConfigError(
+                "seed varies, and a search would end with the luckiest. "
+                "Fix: seed=0, and then its best points over seeds by hydra/sweeper=grid"
+            )
         if key in ROWS or key.startswith(("dataset.", "dataset_format.")):
             raise ConfigError(
                 f"{key} decides the rows, and a search holds losses on the same rows against each other. "

@@ -33,7 +33,7 @@ def _tokens(search: Search) -> str:
     spent = sum(trial.tokens for trial in search.trials)
     whole = [trial.tokens for trial in search.trials if trial.finished]
     said = f"{spent:,} with loss"
-    if not whole:
+    if not (whole and spent):  # 0 where nothing is left of metrics.jsonl
         return said
     points = search.space.grid
     count, what = (

@@ -7,6 +7,7 @@ was killed goes on from these two.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
@@ -21,6 +22,8 @@ from sft_research.point import Ended, Point
 from sft_research.suggestion import Space, Values, suggestion
 from sft_research.typed import Typed
 from sft_research.untrusted import read_json
+
+log = logging.getLogger("sft_research")
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Search(Grid):
     composer: Composer = field(kw_only=True)
     trials: list[Trial] = field(default_factory=list)
     values: list[Values] = field(default_factory=list)
+    _told: bool = field(default=False, init=False)
 
     def look(self) -> list[Point]:
         """What has not come to where it was sent, be it by an earlier process; and what is new."""
@@ -74,7 +78,23 @@ class Search(Grid):
         trial = self.trials[self.points.index(point)]
         if not trial.rests:  # it failed: the worst of its rung
             trial.losses = [*trial.losses[: trial.rung], inf]
+        self._say_where_all_are_alike(trial)
         return became
+
+    def _say_where_all_are_alike(self, trial: Trial) -> None:
+        """A budget that ends in the warm-up ranks by the order of trials, and a person should hear that at once."""
+        rung, loss = trial.rung, trial.losses[trial.rung]
+        there = [other.losses[rung] for other in self.trials if len(other.losses) > rung]
+        if self._told or loss == inf or there.count(loss) < 2:
+            return
+        self._told = True
+        log.warning(
+            "Two trials have the same held-out loss, %.4f, at the budget of rung %d: as in a warm-up, where nothing "
+            "is learned yet. Fix: hydra.sweeper.smallest=..., more than %g",
+            loss,
+            rung,
+            self.knobs.rungs.smallest,
+        )
 
     def _suggested(self) -> Values | None:
         if len(self.trials) >= self.knobs.trials:

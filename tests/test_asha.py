@@ -27,6 +27,11 @@ ASHA = ("-m", "model=tiny", "hydra/sweeper=asha")
             "Fix: dataset=..., one value, or hydra/sweeper=grid",
         ),
         (["dataset.rows=10,20"], "dataset.rows decides the rows"),
+        (
+            ["lora.r=4,8", "seed=0,1"],
+            "seed varies, and a search would end with the luckiest. "
+            "Fix: seed=0, and then its best points over seeds by hydra/sweeper=grid",
+        ),
         (["model.max_length=256,512"], "model.max_length decides the rows"),
         (
             ["training.num_train_epochs=1,2"],

@@ -113,6 +113,18 @@ def test_a_trial_that_fails_is_named_and_the_search_goes_on(capsys: pytest.Captu
     assert "best      lora.r=4\n" in capsys.readouterr().out
 
 
+def test_a_budget_at_which_nothing_is_learned_yet_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    def warming_up(words: dict[str, str], tokens: int) -> float:
+        return 5.5 if tokens == 100 else loss(words, tokens)
+
+    with caplog.at_level("WARNING", "sft_research"):
+        searched(search(*GRID, trials=4), Formula(warming_up))
+    assert [record.getMessage() for record in caplog.records] == [
+        "Two trials have the same held-out loss, 5.5000, at the budget of rung 0: as in a warm-up, where nothing is "
+        "learned yet. Fix: hydra.sweeper.smallest=..., more than 0.111111"
+    ]
+
+
 def test_the_same_command_again_runs_nothing_and_more_trials_run_what_is_new() -> None:
     searched(search(*GRID, trials=4), Formula(loss))
     before = sweep()
