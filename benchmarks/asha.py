@@ -1,7 +1,7 @@
 """How many loss tokens a search by successive halving takes, next to the whole grid, to find the same winner.
 
 python benchmarks/asha.py                                        the tiny model, about 15 minutes on one core
-python benchmarks/asha.py --runs FOLDER --reduction 2 --smallest 0.25      a grid that is there already
+python benchmarks/asha.py --runs FOLDER --reduction 2 4 --smallest 0.25    a grid that is there already
 
 Every point of the grid is trained to its end once, and measured on the way. A run that pauses has the bits of one
 that does not (tests/test_pausing.py), so a search of any seed is then driven by our own code over what was measured.
@@ -45,6 +45,8 @@ VARIED = {
     "lora.r": ("4", "16", "64"),
     "optimizer.lr": ("1e-3", "3e-3", "1e-2", "2e-2", "5e-2", "1e-1"),
 }
+
+SEEDS = ("seed", "dataset.seed")
 
 
 @dataclass(frozen=True)
@@ -101,20 +103,19 @@ class Found:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--runs", type=Path, help="a folder of finished runs, a whole grid")
-    parser.add_argument("--reduction", type=int, default=3)
+    parser.add_argument("--runs", type=Path, nargs="+", help="folders of finished runs: a whole grid")
+    parser.add_argument("--reduction", type=int, nargs="+", default=[3])
     parser.add_argument("--smallest", type=float, default=1 / 9, help="as hydra.sweeper.smallest")
     parser.add_argument("--seeds", type=int, default=20)
     asked = parser.parse_args()
     launcher.LOOK_S = 0.0
-    how = {"reduction": asked.reduction, "smallest": asked.smallest}
     with tempfile.TemporaryDirectory() as place:
         if asked.runs:
-            tables, checked = tables_of(past_runs.find([asked.runs])), ""
+            tables, checked = tables_of(past_runs.find(asked.runs)), ""
         else:
             tables = [made(Path(place))]
             checked = really(tables[0])
-        print(report(tables, asked.seeds, how), checked, sep="\n")
+        print(report(tables, asked.seeds, asked.reduction, asked.smallest), checked, sep="\n")
 
 
 def made(place: Path) -> Table:
@@ -136,17 +137,18 @@ def tables_of(runs: Sequence[PastRun]) -> list[Table]:
     varied = {
         key: tuple(sorted(values, key=_number))
         for key, values in tried.items()
-        if len(values) > 1 and key != "seed" and key.partition(".")[0] not in NOT_IDENTITY
+        if len(values) > 1 and key not in SEEDS and key.partition(".")[0] not in NOT_IDENTITY
     }
     tables = []
     for seed in sorted({str(run.seed) for run in known}):
         of = {tuple(str(run.config.get(k)) for k in varied): run for run in known if str(run.seed) == seed}
-        assert set(of) == set(product(*varied.values())), "the grid is not whole"
+        if missing := set(product(*varied.values())) - set(of):
+            raise SystemExit(f"the grid is not whole: {len(missing)} points of seed {seed} are not finished")
         tables.append(Table(varied, of))
     return tables
 
 
-def sought(table: Table, engine: Formula | Really, sampler: str, seed: int, **how: Any) -> Found:
+def sought(table: Table, engine: Formula | Really, **how: Any) -> Found:
     """One search of all points of the grid, in a folder of its own."""
     with tempfile.TemporaryDirectory() as place, chdir(place), open(os.devnull, "w") as nowhere:
         extra = TASK[1:] if isinstance(engine, Really) else ()
@@ -154,8 +156,6 @@ def sought(table: Table, engine: Formula | Really, sampler: str, seed: int, **ho
             *extra,
             *table.overrides,
             trials=len(table.runs),
-            sampler=sampler,
-            seed=seed,
             **how,
         )
         with redirect_stdout(nowhere):
@@ -201,9 +201,9 @@ class Really:
 
 def really(table: Table) -> str:
     """Whether a search that trains comes to what one over the table does."""
-    over_table = sought(table, Formula(table.loss, table.tokens), "tpe", 0)
+    over_table = sought(table, Formula(table.loss, table.tokens), sampler="tpe", seed=0)
     with Forker() as forker:
-        trained = sought(table, Really(forker), "tpe", 0)
+        trained = sought(table, Really(forker), sampler="tpe", seed=0)
     same = "the same" if trained == over_table else f"another, which must not be: {over_table}"
     return (
         f"\nThe search by tpe of seed 0 was really run too: {trained.tokens:,} loss tokens, winner "
@@ -211,37 +211,44 @@ def really(table: Table) -> str:
     )
 
 
-def report(tables: Sequence[Table], seeds: int, how: dict[str, float]) -> str:
+def report(tables: Sequence[Table], seeds: int, reductions: Sequence[int], smallest: float) -> str:
     points, whole = len(tables[0].runs), mean(table.tokens[-1] for table in tables)
-    rungs = f"rungs by {how['reduction']:g} from {how['smallest']:.3g} of it"
     lines = [
         f"{hardware.cpu()}, {os.cpu_count()} cores; {tables[0].model}; {points} points,",
         f"{'; '.join(tables[0].overrides)};",
-        f"{len(tables)} seeds of training; {whole:,.0f} loss tokens a whole run; {rungs}; {seeds} searches of each.",
+        f"{len(tables)} seeds of training, {whole:,.0f} loss tokens a whole run; first budget {smallest:.3g} of it;",
+        f"{seeds} searches of each seed.",
         "",
         "| | loss tokens, mean | of the grid's | same winner | loss above the winner's, mean | at most |",
         "|---|--:|--:|--:|--:|--:|",
         f"| the whole grid | {points * whole:,.0f} | 100 % | | | |",
     ]
-    for sampler in ("tpe", "random"):
-        all_of = [(table, seed) for table in tables for seed in range(seeds)]
-        found = [
-            (table, sought(table, Formula(table.loss, table.tokens), sampler, seed, **how))
-            for table, seed in tqdm(all_of, desc=sampler)
-        ]
-        spent = mean(one.tokens for _, one in found)
-        above = [table.whole(one.values) - table.whole(table.winner) for table, one in found]
-        same = mean(one.values == table.winner for table, one in found)
-        runs, share = spent / whole, f"{spent / points / whole:.0%}"
-        lines += [
-            f"| asha, {sampler} | {spent:,.0f} | {share} | {same:.0%} | {mean(above):.4f} | {max(above):.4f} |",
-            f"| {runs:.1f} whole runs, picked by chance | {spent:,.0f} | {share} | {runs / points:.0%} | | |",
-        ]
+    for reduction, sampler in product(reductions, ("tpe", "random")):
+        lines += _rows(tables, seeds, {"sampler": sampler, "reduction": reduction, "smallest": smallest})
     for table in tables:
         order = sorted(table.losses, key=table.whole)[:3]
         said = "; ".join(f"{' '.join(values)} {table.whole(values):.4f}" for values in order)
         lines += ["", f"Best of the grid ({', '.join(table.varied)}): {said}"]
     return "\n".join(lines)
+
+
+def _rows(tables: Sequence[Table], seeds: int, how: dict[str, Any]) -> list[str]:
+    """Of one kind of search, and of as many whole runs as it costs."""
+    name = f"asha, {how['sampler']}, reduction {how['reduction']}"
+    all_of = [(table, seed) for table in tables for seed in range(seeds)]
+    found = [
+        (table, sought(table, Formula(table.loss, table.tokens), seed=seed, **how))
+        for table, seed in tqdm(all_of, desc=name)
+    ]
+    runs = mean(one.tokens / table.tokens[-1] for table, one in found)
+    points = len(tables[0].runs)
+    above = [table.whole(one.values) - table.whole(table.winner) for table, one in found]
+    same = mean(one.values == table.winner for table, one in found)
+    spent = f"{mean(one.tokens for _, one in found):,.0f} | {runs / points:.0%}"
+    return [
+        f"| {name} | {spent} | {same:.0%} | {mean(above):.4f} | {max(above):.4f} |",
+        f"| {runs:.1f} whole runs, picked by chance | {spent} | {runs / points:.0%} | | |",
+    ]
 
 
 def _of_steps(run: PastRun) -> list[int]:
