@@ -17,7 +17,7 @@ from sft_research.ray import Ray
 from sft_research.slurm import Slurm
 
 
-class _Launcher(Launcher):
+class OwnLauncher(Launcher):
     """What the three share: every point of the grid becomes a command of its own."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -25,21 +25,30 @@ class _Launcher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         redact_what_hydra_wrote(self.config)
-        return launch(grid_of(job_overrides, self.config), self._engine())
+        return launch(grid_of(job_overrides, self.config), self.engine())
 
-    def _engine(self) -> Engine:
+    def engine(self) -> Engine:
         raise NotImplementedError
 
+    @property
+    def parallel(self) -> int | None:
+        """How many runs go on at once, where it is known before they do."""
+        return None
 
-class LocalLauncher(_Launcher):
+
+class LocalLauncher(OwnLauncher):
     def __init__(self, n: int | None, gpus: int) -> None:
         self.n, self.gpus = n, gpus
 
-    def _engine(self) -> Engine:
+    def engine(self) -> Engine:
         return Local(self.n, self.gpus)
 
+    @property
+    def parallel(self) -> int:
+        return Local(self.n, self.gpus).n
 
-class SlurmLauncher(_Launcher):
+
+class SlurmLauncher(OwnLauncher):
     """Every knob is one of sbatch; `extra` holds those that are not named here."""
 
     def __init__(
@@ -61,7 +70,7 @@ class SlurmLauncher(_Launcher):
         setup: list[str],
         extra: dict[str, str],
     ) -> None:
-        self.requeues = requeues
+        self.requeues, self._parallel = requeues, parallel
         named = {
             "partition": partition,
             "account": account,
@@ -82,11 +91,15 @@ class SlurmLauncher(_Launcher):
         }
         self.parameters = {key: value for key, value in named.items() if value is not None}
 
-    def _engine(self) -> Engine:
+    def engine(self) -> Engine:
         return Slurm(self.parameters, self.requeues)
 
+    @property
+    def parallel(self) -> int:
+        return self._parallel
 
-class RayLauncher(_Launcher):
+
+class RayLauncher(OwnLauncher):
     def __init__(
         self,
         address: str | None,
@@ -100,5 +113,5 @@ class RayLauncher(_Launcher):
         if memory_gb:
             self.resources["memory"] = round(memory_gb * 2**30)
 
-    def _engine(self) -> Engine:
+    def engine(self) -> Engine:
         return Ray(self.address, self.resources)

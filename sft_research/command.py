@@ -21,6 +21,7 @@ from sft_research.config import CONF_DIR, MAIN, ConfigError, Run, config_dir_of,
 from sft_research.console import Heard
 from sft_research.explain import explained
 from sft_research.launcher import GridFailed
+from sft_research.pausing import Paused
 from sft_research.point import stop_with_the_grid
 from sft_research.stopping import Stopped
 from sft_research.trust import require_trusted
@@ -99,6 +100,8 @@ def ending(show_traceback: bool = False) -> Iterator[None]:
         _exit(CONFIG_ERROR, str(error))
     except GridFailed as error:
         _exit(FAILED, str(error))
+    except Paused as paused:
+        _exit(0, str(paused))
     except Stopped as stopped:
         _exit(stopped.status, str(stopped))
     except KeyboardInterrupt:

@@ -31,8 +31,9 @@ OmegaConf.register_new_resolver(
     replace=True,
 )
 
-# They say where a run is, who watches it and whether it is proven first; they do not change its numbers or its name.
-NOT_IDENTITY = ("runs_dir", "rerun", "tracking", "preflight", "plan")
+# They say where a run is and rests, who watches it and whether it is proven first; they do not change its numbers
+# or its name.
+NOT_IDENTITY = ("runs_dir", "rerun", "tracking", "preflight", "plan", "pause_at")
 
 
 class ConfigError(Exception):

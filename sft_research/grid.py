@@ -6,30 +6,30 @@ runs/<experiment>/grids/<what was typed>/
 
 from __future__ import annotations
 
-import copy
 import logging
-import shlex
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from sft_research import lock, secrets, stopping
 from sft_research.checkpoint import write_json
-from sft_research.config import MAIN, ConfigError, Run, compose, config_dir_of, folder_name
+from sft_research.composer import Composer, with_values
+from sft_research.config import ConfigError, Run, folder_name
 from sft_research.past_runs import GRIDS
+from sft_research.pausing import paused
 from sft_research.point import Ended, Point
 from sft_research.record import Folder
+from sft_research.typed import Typed
 from sft_research.untrusted import read_json
 
 
 @dataclass
 class Became:
-    """What is known of a point. `state`: waiting, running, finished, failed or interrupted."""
+    """What is known of a point. `state`: waiting, running, finished, paused (`pause_at`), failed or interrupted."""
 
     state: str = "waiting"
     cause: str | None = None  # of a failure
@@ -60,9 +60,13 @@ class Grid:
 
     def look(self) -> list[Point]:
         """Read what every point's folder says of it, and give those that are not finished."""
-        self.became = {p: finished(r) or Became() for p, r in zip(self.points, self.runs, strict=True)}
+        self.became = {p: self._rests(p, r) or Became() for p, r in zip(self.points, self.runs, strict=True)}
         self.write()
-        return [point for point in self.points if self.became[point].state != "finished"]
+        return [point for point in self.points if self.became[point].state == "waiting"]
+
+    def more(self) -> list[Point]:
+        """Points that what has ended asks for: a search has some, a grid none."""
+        return []
 
     def goes_on(self, running: Mapping[Point, tuple[str, str | None]]) -> None:
         """Note those that run: their host and their job."""
@@ -79,8 +83,8 @@ class Grid:
         """What a point's process has left behind."""
         run = self.runs[self.points.index(point)]
         # Asked anew: a model may be in the cache by now; and what rerun=true asked for is done.
-        made = replace(run, cfg=_with(run.cfg, ["rerun=false"])) if end.status == 0 else run
-        became = finished(made) or _unfinished(point, end)
+        made = replace(run, cfg=with_values(run.cfg, ["rerun=false"])) if end.status == 0 else run
+        became = self._rests(point, made) or _unfinished(point, end)
         was = self.became[point]
         became.host, became.job = became.host or was.host, was.job
         self.became[point] = became
@@ -89,21 +93,25 @@ class Grid:
 
     def write(self) -> None:
         """sweep.json. A full disk ends no grid: it is written again at the next change, and at the end."""
-        points = [
-            {
-                "overrides": [secrets.redact(override) for override in point.overrides],
-                "label": point.label,
-                "folder": str(Path("..", "..", point.folder.name)),
-                **asdict(self.became.get(point, Became())),
-            }
-            for point in self.points
-        ]
+        found = {"command": self.command, "points": [self._said(point) for point in self.points]}
         try:
-            write_json(self.folder / "sweep.json", {"command": self.command, "points": points})
+            write_json(self.folder / "sweep.json", found)
         except OSError as error:
             if not self.warned:
                 logging.getLogger("sft_research").warning("sweep.json could not be written: %s", error)
             self.warned = True
+
+    def _rests(self, point: Point, run: Run) -> Became | None:
+        """Of a point that has come to where it was sent."""
+        return finished(run) or resting(run, run.cfg.pause_at)
+
+    def _said(self, point: Point) -> dict[str, Any]:
+        return {
+            "overrides": [secrets.redact(override) for override in point.overrides],
+            "label": point.label,
+            "folder": str(Path("..", "..", point.folder.name)),
+            **asdict(self.became.get(point, Became())),
+        }
 
 
 def finished(run: Run) -> Became | None:
@@ -113,6 +121,14 @@ def finished(run: Run) -> Became | None:
         return None
     environment = read_json(run.folder / "environment.json")
     return Became("finished", None, result.after.loss, result.seconds, environment.get("host"))
+
+
+def resting(run: Run, at: float | None) -> Became | None:
+    """What a run has come to that paused where it was asked to."""
+    noted = paused(run, at)
+    if noted is None:
+        return None
+    return Became("paused", loss=noted.loss, host=read_json(run.folder / "state.json").get("host"))
 
 
 def _unfinished(point: Point, end: Ended) -> Became:
@@ -139,61 +155,23 @@ def why(point: Point, end: Ended) -> str:
 
 def grid_of(job_overrides: Iterable[Sequence[str]], config: DictConfig) -> Grid:
     """The grid that Hydra's sweeper asks for; raises ConfigError where two of its points would write one folder."""
-    if config.plan:
-        raise ConfigError("plan=true is of one run, and this is a grid. Fix: plan=false, or leave out -m")
-    if config.hydra.job.config_name != MAIN:
-        raise ConfigError("the config of a run's folder makes one run. Fix: leave out -m")
-    config_dir = config_dir_of(config.hydra)
-    choice = config.hydra.runtime.choices.get("experiments")
-    experiment = [f"experiments={choice}"] if choice else []
+    typed = Typed(config)
     grid = [tuple(overrides) for overrides in job_overrides]
-    runs = composed([list(dict.fromkeys([*experiment, *overrides])) for overrides in grid], config_dir)
+    runs = composed([typed.whole(overrides) for overrides in grid], typed.config_dir)
     if len({run.folder for run in runs}) < len(runs):
         raise ConfigError(
             "two points of this grid have the same overrides. Fix: leave out the repeated value"
         )
-    flags = ["--config-dir", config_dir] if config_dir else []
     folder = runs[0].folder.parent / GRIDS / folder_name(config.hydra.overrides.task)
     points = []
     for overrides, run in zip(grid, runs, strict=True):
-        command = (sys.executable, "-m", "sft_research.train", *flags, *run.overrides, "hydra.mode=RUN")
         label = " ".join(o for o in overrides if len(grid) == 1 or any(o not in other for other in grid))
-        name = f"{run.experiment}/{folder.name}"
-        points.append(Point(overrides, run.folder, command, secrets.redact(label), name))
-    hydra = [override for override in config.hydra.overrides.hydra if override != "hydra.mode=MULTIRUN"]
-    words = ["python", "-m", "sft_research.train", "-m", *flags, *hydra, *config.hydra.overrides.task]
-    return Grid(points, runs, folder, secrets.redact(shlex.join(words)))
+        points.append(typed.point(overrides, run, label, folder))
+    return Grid(points, runs, folder, typed.command)
 
 
 def composed(grid: Sequence[Sequence[str]], config_dir: str | None) -> list[Run]:
-    """The run of each list of overrides, as `compose` makes it.
-
-    Hydra reads all its files for each, 0.2 s; where points differ in values alone they are read once.
-    """
-    first = compose(grid[0], config_dir)
+    """The run of each list of overrides, as `compose` makes it."""
     varied = {o for overrides in grid for o in overrides if not all(o in other for other in grid)}
-    bases: dict[tuple[str, ...], Run] = {}
-    runs = []
-    for overrides in grid:
-        values = [o for o in overrides if o in varied and _is_value(o, first.cfg)]
-        read = tuple(o for o in overrides if o not in values)
-        try:
-            base = bases[read] = bases.get(read) or compose(read, config_dir)
-            runs.append(replace(base, cfg=_with(base.cfg, values), overrides=tuple(overrides)))
-        except Exception:  # whatever it is, Hydra says it better
-            runs.append(compose(overrides, config_dir))
-    return runs
-
-
-def _is_value(override: str, cfg: DictConfig) -> bool:
-    """`lora.r=8`, and neither `lora=rslora` nor `+lora.x=1`"""
-    key = override.partition("=")[0]
-    return OmegaConf.select(cfg, key) is not None and not OmegaConf.is_dict(OmegaConf.select(cfg, key))
-
-
-def _with(cfg: DictConfig, values: Sequence[str]) -> DictConfig:
-    """A copy with these values, set as Hydra sets them."""
-    changed = copy.deepcopy(cfg)
-    for override in OverridesParser.create().parse_overrides(list(values)):
-        OmegaConf.update(changed, override.key_or_group, override.value(), merge=True)
-    return changed
+    composer = Composer(config_dir)
+    return [composer(overrides, varied) for overrides in grid]

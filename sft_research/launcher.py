@@ -36,7 +36,10 @@ class Engine(Protocol):
     """Where points run. Nothing here waits, but for a scheduler's answer."""
 
     def start(self, grid: Grid, points: Sequence[Point]) -> None:
-        """Take on the points that are not finished. Raises ConfigError where that cannot be."""
+        """Take on the points that are not finished; again with those that a search adds.
+
+        Raises ConfigError where that cannot be.
+        """
 
     def poll(self) -> Iterator[tuple[Point, Ended]]:
         """Those that have ended since the last time; where there is room, others are started."""
@@ -68,8 +71,7 @@ def launch(grid: Grid, engine: Engine) -> list[JobReturn]:
     asked: list[int] = []
     with grid.held(), stopping.listening(lambda number, _: asked.append(number)), speaking() as console:
         todo = grid.look()
-        done = len(grid.points) - len(todo)
-        if done:
+        if done := sum(became.state == "finished" for became in grid.became.values()):
             log.info("%d of %d runs are finished already.", done, len(grid.points))
         if todo:
             with Live(grid, console) as live:
@@ -92,13 +94,15 @@ def _drive(grid: Grid, engine: Engine, todo: list[Point], live: Live, asked: lis
             told += 1
         for point, end in engine.poll():
             live.ended(point, grid.ended(point, end))
+        if not asked and (more := grid.more()):
+            engine.start(grid, more)
         grid.goes_on(engine.running())
         live.show()
         time.sleep(LOOK_S)
 
 
 def _returns(grid: Grid) -> list[JobReturn]:
-    failed = [(p, b) for p, b in grid.became.items() if b.state != "finished"]
+    failed = [(p, b) for p, b in grid.became.items() if b.state not in ("finished", "paused")]
     if failed:
         lines = (f"  {point.label}: {became.cause or became.state}" for point, became in failed)
         raise GridFailed(f"{len(failed)} of {len(grid.points)} runs failed\n" + "\n".join(lines))
@@ -117,11 +121,11 @@ def redact_what_hydra_wrote(config: DictConfig) -> None:
         file.write_text(secrets.redact(file.read_text()))
 
 
-def library(name: str, extra: str) -> Any:
-    """Import what only this launcher needs; raises ConfigError where it is not installed."""
+def library(name: str, extra: str, group: str = "hydra/launcher", instead: str = "local") -> Any:
+    """Import what only this option needs; raises ConfigError where it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
         raise ConfigError(
-            f'hydra/launcher={extra} needs {name}. Fix: pip install -e ".[{extra}]", or hydra/launcher=local'
+            f'{group}={extra} needs {name}. Fix: pip install -e ".[{extra}]", or {group}={instead}'
         ) from error

@@ -35,7 +35,9 @@ class Live:
         self._wipe()
         count = sum(b.state not in ("waiting", "running") for b in self.grid.became.values())
         outcome = became.state
-        if became.state == "finished":
+        if became.state == "paused":
+            outcome = f"held-out loss {became.loss:.4f}, rests"
+        elif became.state == "finished":
             outcome = "done" if became.loss is None else f"held-out loss {became.loss:.4f}"
         print(
             f"[{count}/{len(self.grid.points)}] {point.label}  {outcome}  {point.folder}", file=self.console
@@ -68,7 +70,7 @@ class Live:
 
     def _total(self) -> str:
         states = [became.state for became in self.grid.became.values()]
-        order = ("finished", "failed", "interrupted", "running", "waiting")
+        order = ("finished", "paused", "failed", "interrupted", "running", "waiting")
         said = [f"{states.count(state)} {state}" for state in order if state in states]
         return f"  {', '.join(said)} of {len(states)} runs"
 

@@ -1,4 +1,4 @@
-"""Watches the training loop: where an epoch's order was drawn from, when to save, and whether to stop."""
+"""Watches the training loop: where an epoch's order was drawn from, when to save, and whether to stop or to pause."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class Loop(TrainerCallback):
         if self.trainer.came_from:
             self.trainer.restore()
             self._resuming = True
+            self._pause()  # killed between the checkpoint and the note of it, or past it already
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self._resuming:
@@ -68,7 +69,7 @@ class Loop(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._random = random_states()
-        if stopping.requested():
+        if stopping.requested() or (self.trainer.pause and self.trainer.pause.due):
             control.should_save = True
         ends_epoch = control.should_training_stop or float(state.epoch).is_integer()
         if control.should_save and ends_epoch:
@@ -83,6 +84,11 @@ class Loop(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         stopping.poll(self.trainer.saved_step())
+        self._pause()
+
+    def _pause(self) -> None:
+        if self.trainer.pause:
+            self.trainer.pause()
 
 
 def random_states() -> tuple[Any, ...]:

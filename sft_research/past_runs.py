@@ -1,4 +1,4 @@
-"""Run folders, read back: finished, failed, interrupted, running, or left half done.
+"""Run folders, read back: finished, failed, interrupted, running, paused, or left half done.
 
 A folder may be torn by a crash or come from a stranger: what cannot be read is absent. No torch is imported.
 """
@@ -26,9 +26,7 @@ class PastRun:
     """One run's folder. `config` is flat: {"lora.r": 8, ...}; `result` is that of result.json, or empty."""
 
     folder: Path
-    state: (
-        str  # finished, failed, interrupted, running, unfinished; of a grid also waiting, never started, ...
-    )
+    state: str  # finished, failed, interrupted, running, paused, unfinished; of a grid also waiting, never started
     why: str  # in one line, where it is not finished
     config: dict[str, Any]
     result: dict[str, Any]
@@ -123,6 +121,8 @@ def read(folder: Path) -> PastRun:
     if failure:
         state = "interrupted" if failure.get("status") == "interrupted" else "failed"
         return PastRun(folder, state, _cause(failure), config, {}, failure)
+    if read_json(folder / "state.json").get("state") == "paused":
+        return PastRun(folder, "paused", f"{at_step(folder)}{_loss_there(folder)}", config, {})
     torn = "result.json is torn" if (folder / "result.json").exists() else "ended without a result"
     return PastRun(folder, "unfinished", f"{torn}, {at_step(folder)}", config, {})
 
@@ -140,6 +140,14 @@ def at_step(folder: Path) -> str:
     """How far its metrics.jsonl got."""
     steps = [row.get("step", 0) for row in PastRun(folder, "", "", {}, {}).metrics]
     return f"at step {max(steps):.0f}" if steps else "before its first step"
+
+
+def _loss_there(folder: Path) -> str:
+    """That of the latest pause, in a search or by `pause_at`."""
+    noted = parsed(read_text(folder / "pauses.json"))
+    latest = noted[-1] if isinstance(noted, list) and noted else None
+    loss = number(latest.get("loss")) if isinstance(latest, dict) else None
+    return "" if loss is None else f", held-out loss {loss:.4f}"
 
 
 def _cause(failure: dict[str, Any]) -> str:

@@ -34,6 +34,11 @@ class Point:
     cwd: str = field(default_factory=os.getcwd)  # a cluster's worker starts elsewhere
 
     @property
+    def name(self) -> str:
+        """Its folder's, and where it pauses: the rungs of a search are jobs of one run."""
+        return " ".join([self.folder.name, *(word for word in self.command if word.startswith("pause_at="))])
+
+    @property
     def held(self) -> bool:
         """Whether another process is writing its folder."""
         return lock.is_held(lock.of(Path(self.cwd, self.folder)))

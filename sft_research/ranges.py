@@ -26,6 +26,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "evaluation.questions": (0, 1_000_000, "held-out questions"),
     "evaluation.max_new_tokens": (1, 1_000_000, "tokens"),
     "evaluation.batch_size": (1, 65_536, "rows"),
+    "pause_at": (1e-9, inf, "loss tokens, or a share of the steps below 1"),
     "seed": (0, 2**32 - 1, "a seed"),
 }
 # A value outside of its range that has a meaning.
@@ -60,6 +61,7 @@ SETTINGS: dict[str, str] = {
     "runs_dir": "str",
     "rerun": "bool",
     "plan": "bool",
+    "pause_at": "float | None",
     "deterministic": "bool",
     "preflight": "bool | Literal['on', 'off']",
     "on_overlap": "Literal['error', 'drop']",

@@ -31,24 +31,14 @@ class Ray:
 
     def __init__(self, address: str | None, resources: dict[str, Any]) -> None:
         self._address, self._resources = address, resources
+        self._run: Any = None  # what Ray makes of `run_point`, once there is a cluster
         self._tasks: dict[Any, Point] = {}
         self._asked = False
 
     def start(self, grid: Grid, points: Sequence[Point]) -> None:
-        ray = self._ray = library("ray", "ray")
-        _require_listening(self._address)
-        try:
-            ray.init(
-                address=self._address or "local",
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                runtime_env={"env_vars": {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}},
-            )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise _no_cluster(self._address, error) from error
-        self._require_room(ray)
-        task = ray.remote(**self._resources, max_retries=RETRIES)(run_point)
-        self._tasks = {task.remote(point): point for point in points}
+        if self._run is None:
+            self._connect()
+        self._tasks |= {self._run.remote(point): point for point in points}
 
     def poll(self) -> Iterator[tuple[Point, Ended]]:
         if self.idle:
@@ -71,6 +61,21 @@ class Ray:
     @property
     def idle(self) -> bool:
         return self._asked or not self._tasks
+
+    def _connect(self) -> None:
+        ray = self._ray = library("ray", "ray")
+        _require_listening(self._address)
+        try:
+            ray.init(
+                address=self._address or "local",
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                runtime_env={"env_vars": {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}},
+            )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise _no_cluster(self._address, error) from error
+        self._require_room(ray)
+        self._run = ray.remote(**self._resources, max_retries=RETRIES)(run_point)
 
     def _require_room(self, ray: Any) -> None:
         """Ray waits for ever for what no node has."""

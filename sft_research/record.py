@@ -26,6 +26,7 @@ from sft_research.console import captured
 from sft_research.curves import draw
 from sft_research.earlier import take_up
 from sft_research.evaluate import Judged, Scores
+from sft_research.pausing import Paused
 from sft_research.readers import Broken
 from sft_research.result import Result
 from sft_research.summary import card
@@ -72,7 +73,8 @@ class Folder:
                 return
             found = take_up(self.run)
             self.goes_on, self.checkpoint = found.goes_on, found.checkpoint
-            cfg = OmegaConf.merge(self.run.cfg, {"rerun": False})  # composed again, it keeps nothing aside
+            # Composed again, it keeps nothing aside and does not pause.
+            cfg = OmegaConf.merge(self.run.cfg, {"rerun": False, "pause_at": None})
             (self / "config.yaml").write_text(secrets.redact(OmegaConf.to_yaml(cfg, resolve=True)))
             self.note("loading")
             step = checkpoint.step_of(self.checkpoint) if self.checkpoint else None
@@ -80,6 +82,8 @@ class Folder:
                 try:
                     with stopping.going_on_from(step):
                         yield None
+                except Paused:
+                    raise
                 except BaseException as error:
                     failure.leave(error, self.run, self.write_json, stream)
                     raise

@@ -9,6 +9,7 @@ from typing import Any
 from sft_research import secrets
 from sft_research.config import Run
 from sft_research.lora import Lora
+from sft_research.pausing import Paused
 from sft_research.point import grid_name
 from sft_research.record import Folder
 from sft_research.steps import Steps
@@ -36,19 +37,23 @@ def about(run: Run, folder: Folder, adapter: Any) -> About:
 
 @contextmanager
 def recording(tracker: Tracker, about: About) -> Iterator[Steps]:
-    """Start the tracker, and finish it with status 0, 1 where the body fails, or that of a signal: then the
-    last step is left to the process that goes on, which may have more to say of it. One that is down ends no run."""
+    """Start the tracker, and finish it with status 0, 1 where the body fails, or that of a signal. Where it stops or
+    pauses, the last step is left to the process that goes on, which may have more to say of it. One that is down
+    ends no run."""
     tracker = Surviving(tracker)
     tracker.start(about)
     steps = Steps(tracker)
-    exit_code = 1
+    exit_code, ends = 1, True
     try:
         yield steps
         exit_code = 0
     except Stopped as stopped:
-        exit_code = stopped.status
+        exit_code, ends = stopped.status, False
+        raise
+    except Paused:
+        exit_code, ends = 0, False
         raise
     finally:
-        if exit_code in (0, 1):
+        if ends:
             steps.flush()
         tracker.finish(exit_code)

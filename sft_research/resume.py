@@ -26,6 +26,7 @@ from trl import SFTTrainer
 from sft_research import checkpoint
 from sft_research.config import ConfigError
 from sft_research.loop import PROGRESS, Loop
+from sft_research.pausing import Pause
 from sft_research.stopping import Stopped
 
 TENSORS = ("tokens", "loss_tokens", "examples", "loss_first", "loss_last", "_tr_loss")  # each of no dimension
@@ -47,6 +48,7 @@ class Resumable(SFTTrainer):
         self.parts: dict[str, Part] = {}
         self.copied: list[Path] = []  # files that a checkpoint holds as they were
         self.came_from: Path | None = None
+        self.pause: Pause | None = None
         self._writing: Path | None = None
         self.begun = 0  # the step that was begun last, from 1
         self.cut_short = False  # whether the evaluation of this step is still to be made

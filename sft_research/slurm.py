@@ -60,15 +60,11 @@ class Slurm:
         self._queue: dict[tuple[int, int], Queued] = {}
         self._missed: dict[Point, int] = {}
         self._told: set[str] = set()  # reasons for which jobs wait
-        self._next, self._asked = 0.0, False
+        self._next, self._begun, self._asked = 0.0, False, False
 
     def start(self, grid: Grid, points: Sequence[Point]) -> None:
-        library("submitit", "slurm")
-        self._folder = (grid.folder / "slurm").resolve()
-        self._folder.mkdir(exist_ok=True)
-        self._name = f"sft-{hashlib.sha256(str(self._folder).encode()).hexdigest()[:8]}"
-        self._frozen = freeze(grid, self._folder.parent / "code")
-        self._attach(points)
+        if not self._begun:
+            self._begin(grid, points)
         self._submit([point for point in points if point not in self._submitted])
 
     def poll(self) -> Iterator[tuple[Point, Ended]]:
@@ -108,9 +104,18 @@ class Slurm:
         count = len(self._submitted)
         return f"{count} jobs go on in Slurm; scancel {' '.join(jobs)} ends them. " if count else ""
 
+    def _begin(self, grid: Grid, points: Sequence[Point]) -> None:
+        library("submitit", "slurm")
+        self._folder = (grid.folder / "slurm").resolve()
+        self._folder.mkdir(exist_ok=True)
+        self._name = f"sft-{hashlib.sha256(str(self._folder).encode()).hexdigest()[:8]}"
+        self._frozen = freeze(grid, self._folder.parent / "code")
+        self._attach(points)
+        self._begun = True
+
     def _attach(self, points: Sequence[Point]) -> None:
         """Find the jobs that an earlier driver of this grid has left."""
-        of_name = {point.folder.name: point for point in points}
+        of_name = {point.name: point for point in points}
         for (batch, place), queued in sorted(scheduler.queue(self._name).items()):
             if not (self._folder / queued.job / f"{queued.job}_submitted.pkl").is_file():
                 # Its driver was killed meanwhile, and it would wait for this in vain.
@@ -130,7 +135,7 @@ class Slurm:
         for begin in range(0, len(points), size):
             chunk = points[begin : begin + size]
             batch = 1 + max((int(f.stem) for f in self._folder.glob("*.json") if f.stem.isdigit()), default=0)
-            write_json(self._batch(batch), {"points": [point.folder.name for point in chunk]})
+            write_json(self._batch(batch), {"points": [point.name for point in chunk]})
             jobs = [
                 Job(replace(point, command=self._frozen.command(point)), self._note(batch, place))
                 for place, point in enumerate(chunk)

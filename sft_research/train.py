@@ -23,6 +23,7 @@ from sft_research.evaluate import Judge
 from sft_research.held_out import NAME as HELD_OUT
 from sft_research.lora import Lora
 from sft_research.model import Model
+from sft_research.pausing import Pause, Paused, paused
 from sft_research.record import Folder
 from sft_research.recording import about, recording
 from sft_research.result import Result
@@ -36,7 +37,7 @@ FINISHED = "This run is finished already; rerun=true starts it over."
 def train(run: Run) -> Result:
     """Check, identify, train and record one run; one that is finished is only reported, one that was stopped goes on.
 
-    Raises ConfigError, before anything heavy is imported, for what cannot work.
+    Raises ConfigError, before anything heavy is imported, for what cannot work, and Paused at `pause_at`.
     """
     check(run.cfg)
     if run.cfg.plan:
@@ -44,6 +45,8 @@ def train(run: Run) -> Result:
     folder = Folder(run)
     with stopping.listening(), speaking() as console:
         result, note = folder.finished(), FINISHED
+        if not result and (noted := paused(run, run.cfg.pause_at)):
+            raise Paused(noted)
         if not result:
             with folder.open() as result, determinism.asked_for(run.cfg.deterministic):
                 if not result:
@@ -84,6 +87,7 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
         if not folder.checkpoint:
             metrics.record_scores(before)
         set_seed(cfg.seed)  # again: a run that goes on has not judged
+        trainer.pause = Pause(cfg.pause_at, folder, trainer, metrics)
         with closing(metrics):
             trainer.train(resume_from_checkpoint=folder.checkpoint)
         with trainer.saving_when_stopped():

@@ -79,9 +79,13 @@ class Trainer(Resumable):
         if step == 0:
             self.loss_first = self.loss_last
 
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+    def held_out_loss(self) -> float:
+        """Of the present weights, in nats a completion token."""
         file = self.checkpoints.with_name(held_out.NAME)
-        metrics = {"eval_loss": held_out_loss(self.model, self.held_out, self.eval_batch_size, file)}
+        return held_out_loss(self.model, self.held_out, self.eval_batch_size, file)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        metrics = {"eval_loss": self.held_out_loss()}
         # Past SFTTrainer.log, which would mix the training averages in.
         transformers.Trainer.log(self, metrics)
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

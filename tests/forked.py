@@ -141,6 +141,7 @@ def _be_the_run(asked: dict[str, Any], writing: int) -> None:
     """Never returns."""
     from sft_research import run
     from sft_research.config import ConfigError
+    from sft_research.pausing import Paused
     from sft_research.stopping import Stopped
 
     os.chdir(asked["cwd"])
@@ -154,6 +155,8 @@ def _be_the_run(asked: dict[str, Any], writing: int) -> None:
     try:
         events.watch()
         run(asked["overrides"])
+    except Paused as paused:
+        print(paused)
     except Stopped as stopped:
         status = stopped.status
     except ConfigError as error:

@@ -29,23 +29,30 @@ class Fake:
     resolved: tuple[()] = ()
 
 
-def grid(place: Path, codes: Mapping[str, str], *arguments: str, rerun: bool = False) -> Grid:
+def grid(
+    place: Path, codes: Mapping[str, str], *arguments: str, rerun: bool = False, pause_at: float | None = None
+) -> Grid:
     """A point for each label, `python -c CODE LABEL`, with a folder of this name in `place`."""
     points, runs = [], []
     for label, code in codes.items():
         command = (sys.executable, "-c", code, label, *arguments)
         points.append(Point((label,), place / label, command, label))
-        runs.append(Fake(place / label, OmegaConf.create({"rerun": rerun})))
+        runs.append(Fake(place / label, OmegaConf.create({"rerun": rerun, "pause_at": pause_at})))
     made: Any = runs
     return Grid(points, made, place / "grids" / "of-a-test", "python -m sft_research.train -m ...")
 
 
 def writing(folder: Path, loss: float, run: str = ID) -> str:
     """A program that leaves the result of a run with this held-out loss, as train would."""
-    scores = {"loss": loss, "questions": 0, "exact_match": None, "form": None}
-    names = dict.fromkeys(field.name for field in fields(Result))
-    text = json.dumps(names | {"id": run, "seconds": 12.5, "before": scores, "after": scores})
+    text = result_of(loss, run)
     return (
         f"import pathlib; f = pathlib.Path({str(folder)!r}); f.mkdir(parents=True, exist_ok=True); "
         f"(f / 'result.json').write_text({text!r})"
     )
+
+
+def result_of(loss: float, run: str = ID, **more: Any) -> str:
+    """The result.json of a run with this held-out loss."""
+    scores = {"loss": loss, "questions": 0, "exact_match": None, "form": None}
+    names = dict.fromkeys(field.name for field in fields(Result))
+    return json.dumps(names | {"id": run, "seconds": 12.5, "before": scores, "after": scores} | more)

@@ -64,7 +64,7 @@ TABLE = {
     "training": ["default", "quick"],
     "tracking": ["wandb", "trackio", "tensorboard", "none"],
     "hydra/launcher": ["local", "slurm", "slurm_gpu", "ray"],
-    "hydra/sweeper": ["grid"],
+    "hydra/sweeper": ["grid", "asha"],
     "experiments": ["demo", "lora_rank"],
 }
 DEFAULTS = {

@@ -156,6 +156,20 @@ def test_a_point_that_no_longer_goes_on_waits_again(tmp_path: Path) -> None:
         assert made.became[point].state == "waiting"
 
 
+def test_a_point_that_has_paused_where_it_was_asked_to_has_not_failed(tmp_path: Path) -> None:
+    """Nor does it run again, but one that paused elsewhere does."""
+    made = grid(tmp_path, {"here": "", "elsewhere": ""}, pause_at=0.5)
+    for point, at in zip(made.points, (0.5, 0.25), strict=True):
+        point.folder.mkdir()
+        (point.folder / "identity.json").write_text(json.dumps({"id": ID}))
+        (point.folder / "pauses.json").write_text(
+            json.dumps([{"at": at, "step": 3, "loss_tokens": 300, "loss": 1.5}])
+        )
+    with made.held():
+        assert [point.label for point in made.look()] == ["elsewhere"]
+    assert made.became[made.points[0]] == Became("paused", loss=1.5)
+
+
 def test_a_job_that_is_lost_after_its_run_has_saved_has_failed(tmp_path: Path) -> None:
     """The run itself was interrupted and says so, but nobody goes on with it."""
     made = grid(tmp_path, {"a": ""})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,23 @@ def test_a_failed_run_says_why_and_where(tmp_path: Path) -> None:
         {"status": "interrupted", "error": "Stopped", "message": "SIGTERM", "step": None},
     )
     assert (read(folder).state, read(folder).why) == ("interrupted", "Stopped: SIGTERM")
+
+
+@pytest.mark.parametrize(
+    ("noted", "why"),
+    [
+        ([{"at": 0.1, "loss": 2.5}, {"at": 0.3, "loss": 1.25}], "at step 3, held-out loss 1.2500"),
+        ([{"at": 0.3, "loss": None}], "at step 3"),
+        ({"of": "a stranger"}, "at step 3"),
+    ],
+)
+def test_a_run_that_rests_in_a_search_says_where_and_has_not_failed(
+    noted: Any, why: str, tmp_path: Path
+) -> None:
+    folder = unfinished(tmp_path)
+    write(folder, "state.json", {"state": "paused", "step": 3})
+    write(folder, "pauses.json", noted)
+    assert (read(folder).state, read(folder).why) == ("paused", why)
 
 
 def test_a_run_whose_lock_is_held_runs(tmp_path: Path) -> None:

@@ -118,3 +118,21 @@ def test_a_ray_that_was_shut_down_is_not_asked_again() -> None:
     engine._tasks = {"task": grid(Path(), {"a": ""}).points[0]}
     engine.stop(2)
     assert (list(engine.poll()), calls, engine.idle) == ([], ["shutdown"], True)
+
+
+def test_what_a_search_adds_joins_what_goes_on_in_the_same_ray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def remote(**_: Any) -> Any:
+        return lambda run: SimpleNamespace(remote=lambda point: f"task of {point.label}")
+
+    library = SimpleNamespace(init=lambda **_: asked.append("init"), nodes=lambda: NODES, remote=remote)
+    monkeypatch.setattr(ray, "library", lambda *_: library)
+    made = grid(tmp_path, dict.fromkeys("abc", ""))
+    engine = Ray(None, {"num_cpus": 4, "num_gpus": 0})
+    engine.start(made, made.points[:2])
+    engine.start(made, made.points[2:])
+    assert asked == ["init"]
+    assert [point.label for point in engine._tasks.values()] == ["a", "b", "c"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,40 @@ def test_a_driver_that_comes_back_takes_its_jobs_and_cancels_what_its_death_left
     assert again == ["b", "c"]  # c had ended without a result
     list(engine.poll())
     assert engine.running() == {made.points[0]: ("n1", "40_0")}
+
+
+def test_what_a_search_adds_is_submitted_beside_what_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The jobs are of the code as it was when the first were submitted, and those that go on stay."""
+    made = grid(tmp_path, dict.fromkeys("ab", ""))
+    engine, calls = started(made, "", monkeypatch, tmp_path)
+    (code,) = (made.folder / "code").iterdir()
+    monkeypatch.setattr(slurm, "freeze", None)
+    first = made.points[0]
+    onward = replace(first, command=(*first.command, "pause_at=0.5"))
+    list(engine.poll())
+    engine.start(made, [onward])
+    asked = [line.split()[0] for line in calls.read_text().splitlines()]
+    assert (asked.count("sbatch"), asked.count("scancel")) == (2, 0)
+    submitted = [json.loads((made.folder / "slurm" / f"{n}.json").read_text())["points"] for n in (1, 2)]
+    assert submitted == [["a", "b"], ["a pause_at=0.5"]]
+    script = max((made.folder / "slurm").glob("*/*_submission.sh"), key=lambda f: f.stat().st_mtime_ns)
+    assert str(code.resolve()) in script.read_text()
+    assert engine.left.startswith("3 jobs go on in Slurm")
+
+
+def test_a_job_of_the_rung_below_is_not_taken_for_that_of_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may still be ending when a driver comes back that has read its loss, and sends its run on."""
+    made = grid(tmp_path, {"a": ""}, "pause_at=0.25")
+    started(made, "", monkeypatch, tmp_path)
+    name = name_of(made)
+    onward = grid(tmp_path, {"a": ""}, "pause_at=0.5")
+    _, calls = started(onward, f"40|{name}|COMPLETING|n1|None\n", monkeypatch, tmp_path)
+    assert sum(line.startswith("sbatch ") for line in calls.read_text().splitlines()) == 2
+    assert "scancel" not in calls.read_text()
 
 
 def ends(engine: Slurm, looks: int) -> dict[str, Ended]:

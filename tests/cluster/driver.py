@@ -117,7 +117,7 @@ def _main(asked: Mapping[str, Any]) -> None:
 
     with ending():
         launcher = build(with_hydra(asked["launcher"]).hydra.launcher)
-        launch(grid(Path(), asked["codes"]), launcher._engine())
+        launch(grid(Path(), asked["codes"]), launcher.engine())
 
 
 if __name__ == "__main__":
