@@ -26,7 +26,7 @@ from sft_research import scheduler
 from sft_research.checkpoint import write_json
 from sft_research.config import ConfigError
 from sft_research.frozen import freeze
-from sft_research.grid import Grid
+from sft_research.grid import Grid, finished
 from sft_research.launcher import library
 from sft_research.point import LOST, Ended, Point
 from sft_research.scheduler import Queued
@@ -57,6 +57,7 @@ class Slurm:
     def __init__(self, parameters: Mapping[str, Any], requeues: int) -> None:
         self._parameters, self._requeues = dict(parameters), requeues
         self._submitted: dict[Point, Submitted] = {}
+        self._elsewhere: list[Point] = []  # those that another grid's jobs are writing
         self._queue: dict[tuple[int, int], Queued] = {}
         self._missed: dict[Point, int] = {}
         self._told: set[str] = set()  # reasons for which jobs wait
@@ -65,7 +66,9 @@ class Slurm:
     def start(self, grid: Grid, points: Sequence[Point]) -> None:
         if not self._begun:
             self._begin(grid, points)
-        self._submit([point for point in points if point not in self._submitted])
+        rest = [point for point in points if point not in self._submitted]
+        self._elsewhere += (held := [point for point in rest if point.held])
+        self._submit([point for point in rest if point not in held])
 
     def poll(self) -> Iterator[tuple[Point, Ended]]:
         if time.monotonic() < self._next:
@@ -76,6 +79,7 @@ class Slurm:
         except ConfigError:  # a controller that is down; the jobs go on
             return
         self._say_what_holds_up()
+        yield from self._ended_elsewhere()
         for point, submitted in list(self._submitted.items()):
             queued = (submitted.batch, submitted.place) in self._queue
             self._missed[point] = 0 if queued else self._missed.get(point, 0) + 1
@@ -86,9 +90,18 @@ class Slurm:
                 del self._submitted[point]
                 yield point, self._ended(submitted.job, noted)
 
-    def running(self) -> dict[Point, tuple[str, str]]:
+    def _ended_elsewhere(self) -> Iterator[tuple[Point, Ended]]:
+        """Points that no other grid's job writes any more: what it has not finished is submitted."""
+        free = [point for point in self._elsewhere if not point.held]
+        self._elsewhere = [point for point in self._elsewhere if point not in free]
+        done = [point for point in free if finished(self._grid.runs[self._grid.points.index(point)])]
+        self._submit([point for point in free if point not in done])
+        yield from ((point, Ended(0, "")) for point in done)
+
+    def running(self) -> dict[Point, tuple[str, str | None]]:
         queued = {point: self._queue.get((s.batch, s.place)) for point, s in self._submitted.items()}
-        return {point: (q.node, q.job) for point, q in queued.items() if q and q.state != "PENDING"}
+        found: dict[Point, tuple[str, str | None]] = dict.fromkeys(self._elsewhere, ("elsewhere", None))
+        return found | {point: (q.node, q.job) for point, q in queued.items() if q and q.state != "PENDING"}
 
     def stop(self, number: int) -> None:
         """The driver leaves; its jobs go on."""
@@ -96,7 +109,7 @@ class Slurm:
 
     @property
     def idle(self) -> bool:
-        return self._asked or not self._submitted
+        return self._asked or not (self._submitted or self._elsewhere)
 
     @property
     def left(self) -> str:
@@ -111,15 +124,14 @@ class Slurm:
         self._name = f"sft-{hashlib.sha256(str(self._folder).encode()).hexdigest()[:8]}"
         self._frozen = freeze(grid, self._folder.parent / "code")
         self._attach(points)
-        self._begun = True
+        self._begun, self._grid = True, grid
 
     def _attach(self, points: Sequence[Point]) -> None:
         """Find the jobs that an earlier driver of this grid has left."""
         of_name = {point.name: point for point in points}
         for (batch, place), queued in sorted(scheduler.queue(self._name).items()):
             if not (self._folder / queued.job / f"{queued.job}_submitted.pkl").is_file():
-                # Its driver was killed meanwhile, and it would wait for this in vain.
-                scheduler.cancel(queued.job)
+                scheduler.cancel(queued.job)  # its driver was killed meanwhile, and it would wait in vain
                 continue
             names = read_json(self._batch(batch)).get("points", [])
             if place < len(names) and names[place] in of_name:
@@ -129,9 +141,7 @@ class Slurm:
 
     def _submit(self, points: Sequence[Point]) -> None:
         """In arrays that the cluster allows, each noted before it is submitted."""
-        if not points:
-            return
-        size = scheduler.largest_array()
+        size = scheduler.largest_array() if points else 1
         for begin in range(0, len(points), size):
             chunk = points[begin : begin + size]
             batch = 1 + max((int(f.stem) for f in self._folder.glob("*.json") if f.stem.isdigit()), default=0)

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import IO
 
 from sft_research import determinism, environment, identity, stopping
@@ -83,7 +84,9 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
         metrics = Metrics(folder, tracker, trainer, console, constant)
         how = build(cfg.evaluation)
         judge = Judge(weights, data, how, model.think_tags, console, folder.note, folder / HELD_OUT)
-        before = folder.scores_before(lambda: judge("before training"))
+        # Where a run goes on, the losses of rows that lie there are of later weights.
+        first = replace(judge, file=None) if folder.checkpoint else judge
+        before = folder.scores_before(lambda: first("before training"))
         if not folder.checkpoint:
             metrics.record_scores(before)
         set_seed(cfg.seed)  # again: a run that goes on has not judged

@@ -136,6 +136,20 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     assert differences(whole, folder) == []
 
 
+def test_scores_before_training_that_are_measured_again_leave_the_held_out_losses_alone(
+    forker: Forker, untouched: Untouched, tmp_path: Path
+) -> None:
+    """Killed when all is trained and evaluated, so that nothing writes them once more."""
+    overrides = (*COMMON, *CASES["plain"])
+    whole, _ = untouched(*overrides)
+    assert forker.run(overrides, tmp_path, stage="finishing", at=1).killed
+    folder = tmp_path / compose(overrides).folder
+    scores = folder / "checkpoints" / "before" / "scores.json"
+    scores.write_text(scores.read_text()[:-9])
+    assert forker.run(overrides, tmp_path).status == 0
+    assert differences(whole, folder) == []
+
+
 def test_a_full_disk_loses_nothing(forker: Forker, untouched: Untouched, tmp_path: Path) -> None:
     """No file may grow past 100 kB: the first checkpoint's optimizer does not fit."""
     overrides = (*COMMON, *CASES["plain"])

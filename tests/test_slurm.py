@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sft_research import slurm
+from sft_research import lock, slurm
 from sft_research.grid import Grid
 from sft_research.point import LOST, Ended
 from sft_research.slurm import Slurm
 from tests.fake_slurm import fake
-from tests.grids import grid
+from tests.grids import grid, writing
 
 CONFIG = "MaxArraySize = 3\n"
 
@@ -34,6 +37,28 @@ def started(
     made.folder.mkdir(parents=True, exist_ok=True)
     engine.start(made, made.points)
     return engine, calls
+
+
+def test_what_another_grids_job_writes_is_waited_for_and_not_submitted_a_second_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two such points one is finished there, and one is stopped: that one is submitted here."""
+    made = grid(tmp_path, dict.fromkeys("abc", ""))
+    with ExitStack() as others:
+        for label in "bc":
+            others.enter_context(lock.held(tmp_path / f".{label}.lock", tmp_path / label))
+        engine, _ = started(made, "", monkeypatch, tmp_path)
+        assert json.loads((made.folder / "slurm" / "1.json").read_text())["points"] == ["a"]
+        name = name_of(made)
+        fake(monkeypatch, tmp_path / "bin", {"squeue": f"40_0|{name}|RUNNING|n1|None\n"})
+        assert list(engine.poll()) == []
+        assert {p.label: where for p, where in engine.running().items()} == {
+            "a": ("n1", "40_0"), "b": ("elsewhere", None), "c": ("elsewhere", None)
+        }  # fmt: skip
+    subprocess.run([sys.executable, "-c", writing(tmp_path / "b", 0.25)], check=True)
+    assert [(point.label, end.status) for point, end in engine.poll()] == [("b", 0)]
+    assert json.loads((made.folder / "slurm" / "2.json").read_text())["points"] == ["c"]
+    assert not engine.idle
 
 
 def name_of(made: Grid) -> str:
