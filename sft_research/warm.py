@@ -78,7 +78,7 @@ class Parent:
     """A warm parent as its grid sees it. It ends when the grid does, or has no more use for it."""
 
     def __init__(self, backend: str, environment: Mapping[str, str]) -> None:
-        self._environment = dict(environment)
+        self._environment, self._cwd = dict(environment), os.getcwd()
         self._until = time.monotonic() + IMPORTS_S
         self._ready = self.gone = False
         self._asks, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -115,11 +115,10 @@ class Parent:
     ) -> Child:
         """A forked run; where that cannot be, a process as any other."""
         differs = dict(environment.items() ^ self._environment.items()).keys()
-        if not GIVEN.issuperset(differs):  # an import may have read it, or Python itself
+        if point.cwd != self._cwd or not GIVEN.issuperset(differs):  # it might import something else
             return begun(point, environment, said, keeps)
         asked = {
             "arguments": point.command[len(OF_A_RUN) :],
-            "cwd": point.cwd,
             "set": {name: environment[name] for name in differs if name in environment},
             "unset": [name for name in {**QUIET, **self._environment} if name not in environment],
         }

@@ -25,15 +25,16 @@ class Asked:
     error, others that it inherits)."""
 
     arguments: list[str]
-    cwd: str
     set: dict[str, str]
     unset: list[str]
     files: list[int]
 
 
 class Present:
-    """Standard output or error as it is when something is written: a library that logs keeps what it finds when it is
-    imported, and a run has a log of its own."""
+    """Standard output or error as it is when a run writes: a library that logs keeps what it finds when it is imported,
+    and a run has a log of its own."""
+
+    followed = False  # in the parent, where Unsloth wraps what it finds for a while
 
     def __init__(self, name: str) -> None:
         vars(self).update(_name=name, _own=getattr(sys, name))
@@ -41,7 +42,7 @@ class Present:
     @property
     def _now(self) -> Any:
         now = getattr(sys, self._name)
-        return self._own if now is self else now
+        return now if self.followed and now is not self else self._own
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._now, name)
@@ -137,11 +138,10 @@ def become(asked: Asked) -> None:
         os.set_inheritable(file, True)
     if not os.read(0, 1):
         os._exit(0)
-    os.chdir(asked.cwd)
     for name in asked.unset:
         os.environ.pop(name, None)
     os.environ.update(asked.set)
-    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    sys.stdout, sys.stderr, Present.followed = sys.__stdout__, sys.__stderr__, True
     sys.argv = [str(Path(__file__).with_name("train.py")), *asked.arguments]
     sys.orig_argv = [sys.executable, "-m", "sft_research.train", *asked.arguments]
     from sft_research.command import command

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ with open("spied.json", "w") as file:
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which Python finds a class of one's own, and Hydra its option."""
+    """The working folder of a grid, with a class of one's own and its option."""
     place = tmp_path_factory.mktemp("own")
     (place / "dataset_format").mkdir()
     (place / "dataset_format" / "spy.yaml").write_text("defaults: [thinking]\n_target_: own_spy.Spy\n")
@@ -57,16 +58,17 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.fixture(scope="module")
-def environment(own: Path) -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": os.pathsep.join([str(own), os.environ.get("PYTHONPATH", "")])}
-
-
-@pytest.fixture(scope="module")
-def parent(environment: dict[str, str]) -> Iterator[Parent]:
-    """A warm parent for all tests of this file."""
-    made = Parent(BACKENDS[0], environment)
+def started(cwd: Path, backend: str = BACKENDS[0]) -> Parent:
+    with chdir(cwd):
+        made = Parent(backend, os.environ)
     until(made.ready, 300)
+    return made
+
+
+@pytest.fixture(scope="module")
+def parent(own: Path) -> Iterator[Parent]:
+    """A warm parent for all tests of this file."""
+    made = started(own)
     assert not made.gone
     yield made
     made._end()
@@ -79,10 +81,9 @@ def until(condition: Callable[[], Any], seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def process(cwd: Path, environment: dict[str, str], *overrides: str, begin: Begin = begun) -> Process:
-    cwd.mkdir(exist_ok=True)
+def process(cwd: Path, *overrides: str, begin: Begin = begun, **environment: str) -> Any:
     point = Point(overrides, Path("runs"), (*OF_A_RUN, *overrides), "of a test", cwd=str(cwd))
-    return Process(point, environment, begin=begin)
+    return Process(point, os.environ | environment, begin=begin)
 
 
 def ended(run: Process) -> Ended:
@@ -91,83 +92,80 @@ def ended(run: Process) -> Ended:
     return found
 
 
-def losses(cwd: Path) -> list[str]:
-    return [line for f in cwd.glob("runs/default/*/metrics.jsonl") for line in f.read_text().splitlines()]
-
-
 def test_a_forked_run_is_what_a_new_process_would_have_been(
-    parent: Parent, environment: dict[str, str], own: Path, tmp_path: Path
+    parent: Parent, own: Path, tmp_path: Path
 ) -> None:
     arguments = ["--config-dir", str(own), *RUN, "dataset_format=spy", "deterministic=true"]
-    given = environment | {"CUDA_VISIBLE_DEVICES": ""}
     spied, folders = [], []
-    for name, begin in (("forked", parent.fork), ("new", begun)):
-        run: Any = process(tmp_path / name, given, *arguments, begin=begin)
-        assert isinstance(run._process, Forked) == (name == "forked")
+    for name, begin, child in (("forked", parent.fork, Forked), ("new", begun, subprocess.Popen)):
+        place = f"runs_dir={tmp_path / name}"
+        run = process(own, *arguments, place, begin=begin, CUDA_VISIBLE_DEVICES="")
+        assert isinstance(run._process, child)
         assert ended(run) == Ended(0, "")
-        found = json.loads((tmp_path / name / "spied.json").read_text())
-        assert found.pop("folder") == str(tmp_path / name)
+        found = json.loads((own / "spied.json").read_text())
         assert (found["is_a_session"], found["parent"]) == (True, os.getpid())
         assert (found["input"], found["output"]) == ("pipe", "/dev/null")
+        for words in (found["argv"], found["orig_argv"]):
+            words.remove(place)
         spied.append(found)
-        folders += [file.parent for file in tmp_path.glob(f"{name}/runs/default/*/result.json")]
+        folders += [file.parent for file in tmp_path.glob(f"{name}/default/*/result.json")]
     assert spied[0] == spied[1]
     assert differences(*folders) == []
     logs = [(folder / "train.log").read_text() for folder in folders]
     assert ["deterministic=true: on a CPU" in log for log in logs] == [True, True]
 
 
-def test_a_refused_run_says_so_with_its_status(
-    parent: Parent, environment: dict[str, str], tmp_path: Path
-) -> None:
-    forked = ended(process(tmp_path, environment, *RUN, "lora.r=0", begin=parent.fork))
-    assert forked == ended(process(tmp_path, environment, *RUN, "lora.r=0"))
+def test_a_refused_run_says_so_with_its_status(parent: Parent, own: Path) -> None:
+    forked = ended(process(own, *RUN, "lora.r=0", begin=parent.fork))
+    assert forked == ended(process(own, *RUN, "lora.r=0"))
     assert forked.status == 2
     assert "lora.r=0" in forked.tail
 
 
-def test_a_run_whose_environment_an_import_may_read_is_not_forked(
-    parent: Parent, environment: dict[str, str], tmp_path: Path
+def test_a_run_that_may_import_something_else_is_not_forked(
+    parent: Parent, own: Path, tmp_path: Path
 ) -> None:
-    given = environment | {"OMP_NUM_THREADS": "7"}
-    run: Any = process(tmp_path, given, *RUN, "lora.r=0", begin=parent.fork)
-    assert isinstance(run._process, subprocess.Popen)
-    assert ended(run).status == 2
+    """In another folder, or with an environment that Python or an import may have read."""
+    others = [
+        process(tmp_path, *RUN, "lora.r=0", begin=parent.fork),
+        process(own, *RUN, "lora.r=0", begin=parent.fork, OMP_NUM_THREADS="7"),
+    ]
+    assert [type(run._process) for run in others] == [subprocess.Popen] * 2
+    assert [ended(run).status for run in others] == [2, 2]
     assert not parent.gone
 
 
-def test_the_death_of_a_forked_run_is_known(
-    parent: Parent, environment: dict[str, str], tmp_path: Path
-) -> None:
-    run = process(tmp_path, environment, *RUN, "training.num_train_epochs=40", begin=parent.fork)
-    until(lambda: losses(tmp_path))
+def long_run(own: Path, runs: Path, parent: Parent) -> Any:
+    """One that has taken a step, of 240."""
+    run = process(own, *RUN, "training.num_train_epochs=40", f"runs_dir={runs}", begin=parent.fork)
+    until(lambda: any("train/loss" in file.read_text() for file in runs.glob("default/*/metrics.jsonl")))
+    return run
+
+
+def test_the_death_of_a_forked_run_is_known(parent: Parent, own: Path, tmp_path: Path) -> None:
+    run = long_run(own, tmp_path, parent)
     assert run.ended() is None
     run.signal(signal.SIGKILL)
     assert ended(run).status == -9
 
 
 def test_a_forked_run_outlives_its_parent_and_saves_when_it_is_told_to_or_its_grid_is_gone(
-    environment: dict[str, str], tmp_path: Path
+    own: Path, tmp_path: Path
 ) -> None:
-    parent = Parent(BACKENDS[0], environment)
-    until(parent.ready, 300)
-    told, left = (
-        process(tmp_path / name, environment, *RUN, "training.num_train_epochs=40", begin=parent.fork)
-        for name in ("told", "left")
-    )
+    parent = started(own)
+    told, left = (long_run(own, tmp_path / name, parent) for name in ("told", "left"))
     os.kill(parent.pid, signal.SIGKILL)
-    until(lambda: losses(tmp_path / "told") and losses(tmp_path / "left"))
-    after: Any = process(tmp_path / "after", environment, *RUN, "lora.r=0", begin=parent.fork)
-    assert (parent.gone, isinstance(after._process, subprocess.Popen)) == (True, True)
+    until(lambda: Path(f"/proc/{parent.pid}/stat").read_text().split()[2] == "Z")
+    after = process(own, *RUN, "lora.r=0", begin=parent.fork)
+    assert (parent.gone, type(after._process)) == (True, subprocess.Popen)
     assert ended(after).status == 2
     told.signal(signal.SIGTERM)
     assert ended(told).status == 143
-    child: Any = left._process
-    os.close(child._lifeline)  # as the kernel does when the grid dies
-    child._lifeline = os.dup(0)
+    os.close(left._process._lifeline)  # as the kernel does when the grid dies
+    left._process._lifeline = os.dup(0)
     assert ended(left).status == 143
     for name in ("told", "left"):
-        (log,) = (tmp_path / name).glob("runs/default/*/train.log")
+        (log,) = tmp_path.glob(f"{name}/default/*/train.log")
         assert "Interrupted by SIGTERM at step" in log.read_text()
 
 
@@ -235,9 +233,7 @@ def test_a_parent_for_each_backend_of_two_points(cpu_on_linux: None, monkeypatch
 
 
 def test_a_parent_that_cannot_import_is_gone(tmp_path: Path) -> None:
-    made = Parent("sft_research.backend.Nothing", os.environ)
-    until(made.ready)
-    assert made.gone
+    assert started(tmp_path, "sft_research.backend.Nothing").gone
 
 
 # The parent's own part ---------------------------------------------------------------------------------
@@ -287,7 +283,7 @@ def test_what_a_library_logs_goes_to_the_runs_own_log() -> None:
         "sys.stderr.write = sys.stderr.write\n"  # as W&B does when it is imported
         "logging.basicConfig(format='%(message)s')\n"
         "logging.warning('imported')\n"
-        "sys.stderr = sys.__stderr__\n"
+        "sys.stderr, Present.followed = sys.__stderr__, True\n"
         "with contextlib.redirect_stderr(io.StringIO()) as log:\n"
         "    logging.warning('in the run')\n"
         "print(log.getvalue())"
