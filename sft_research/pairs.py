@@ -40,7 +40,8 @@ def best_of(c: Comparison, column: str, row: str) -> dict[str, Any]:
         at = one.point.settings
         i, j = rows.index(at[row]), columns.index(at[column])
         cells[i][j] = {"mean": one.mean, "spread": one.spread, "label": one.point.label}
-    to_come = [[any((p[row], p[column]) == (i, j) for p in plans) for j in columns] for i in rows]
+    coming = {(repr(plan[row]), repr(plan[column])) for plan in plans}
+    to_come = [[(repr(i), repr(j)) in coming for j in columns] for i in rows]
     others = [NAMES.get(key, key) for key in c.keys if key not in (row, column)]
     found = {"row": row, "column": column, "rows": rows, "columns": columns, "cells": cells}
     return found | {"to_come": to_come, "over": others}

@@ -14,11 +14,13 @@ import pytest
 from sft_research.compare_data import data
 from sft_research.compare_page import page
 from sft_research.comparison import compare
+from sft_research.past_grids import find as find_all
 from sft_research.past_runs import find
 from sft_research.points import METRICS
 from sft_research.verdict import verdict
 from tests import browser
 from tests.compared import grid, run, write
+from tests.swept import point, sweep
 
 EVIL = "</script><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
 
@@ -304,3 +306,28 @@ def test_a_hundred_runs_of_a_thousand_points_are_drawn(ranks: Path, tmp_path: Pa
     assert len(made) < 8e6
     script = TOOLS + "return [painted() > 20000, texts('#each button').length, point(0.5, 0.5).length];"
     assert browser.opened(made, script, tmp_path / "browser") == [True, 100, 3]
+
+
+@browser.needed
+@pytest.mark.parametrize(("width", "dark"), [(400, True), (1300, False)])
+def test_a_grid_that_goes_on_is_shown_as_far_as_it_is(tmp_path: Path, width: int, dark: bool) -> None:
+    grid(tmp_path / "e", {(4, 1e-3): [0.5], (4, 1e-2): [0.4], (8, 1e-3): [0.3]})
+    sweep(tmp_path / "e", [point(r, lr) for r in (4, 8, 16) for lr in (1e-3, 1e-2)])
+    found = compare(find_all([tmp_path]), METRICS["loss"])
+    made = page(data(found, verdict(found), "the command"))
+    script = (
+        TOOLS
+        + """
+        const folded = $("details.state"), before = folded.getBoundingClientRect().height;
+        folded.querySelector("summary").click();
+        const cells = [...document.querySelectorAll("table.heat td")].map((cell) => cell.textContent + cell.className);
+        return [innerWidth, document.documentElement.scrollWidth, folded.getBoundingClientRect().height > before,
+          texts("details.state li"), cells, getComputedStyle($("td.to-come")).outlineStyle,
+          document.querySelectorAll("#best-lr path").length, document.querySelectorAll("#parallel path.hit").length];
+    """
+    )
+    seen = browser.opened(made, script, tmp_path / "browser", width, dark)
+    assert seen[:3] == [width, width, True]
+    assert seen[3] == ["r=8 lr=0.01 seed=0", "r=16 lr=0.001 seed=0", "r=16 lr=0.01 seed=0"]
+    assert seen[4] == ["0.500", "0.400", "0.300best", "·none to-come", "·none to-come", "·none to-come"]
+    assert seen[5:] == ["dashed", 2, 3]  # a line a rank that has a point, and a line a point
