@@ -19,6 +19,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sft_research import hardware, smollm2
 from sft_research.arithmetic import Arithmetic
@@ -39,22 +40,34 @@ class Measured:
     real_tokens: int | None  # of those steps, as ours counts them; the plain script sees the same rows
 
 
-def measure(command: list[str], out: Path) -> Measured:
-    """Run to the end and read the metrics.jsonl it left below `out`."""
+def ran(command: list[str], threads: int | None) -> tuple[float, float, float]:
+    """(when it began, when it ended, GiB of its peak) of a command that must succeed."""
+    environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
     began = time.time()
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
         _, status, usage = os.wait4(process.pid, 0)
         ended = time.time()
         output.seek(0)
         if status:
             sys.exit(f"{' '.join(command)}\n{output.read().decode()[-3000:]}")
-    rows = [json.loads(line) for line in next(out.rglob("metrics.jsonl")).read_text().splitlines()]
-    rows = [row for row in rows if "train/loss" in row]
+    return began, ended, usage.ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def logged(folder: Path) -> list[dict[str, Any]]:
+    """The steps in a run's metrics.jsonl."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if "train/loss" in row]
+
+
+def measure(command: list[str], out: Path) -> Measured:
+    """Run to the end and read the metrics.jsonl it left below `out`."""
+    began, ended, peak = ran(command, None)
+    rows = logged(next(out.rglob("metrics.jsonl")).parent)
     counted = "tokens" in rows[0]
     return Measured(
         whole=ended - began,
-        peak=usage.ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20),
+        peak=peak,
         first_step=rows[0]["time"] - began,
         training=rows[-1]["time"] - rows[0]["time"],
         losses=[row["train/loss"] for row in rows],
@@ -62,29 +75,36 @@ def measure(command: list[str], out: Path) -> Measured:
     )
 
 
-def commands(
-    backend: str, steps: int, place: Path, rows: Path, overrides: list[str]
-) -> tuple[list[str], list[str]]:
-    """(ours, the plain script) for one backend."""
-    ours = [
+def command(backend: str, steps: int, batch: int, place: Path, overrides: list[str]) -> list[str]:
+    """Ours for one backend."""
+    return [
         sys.executable, "-m", "sft_research.train", f"backend={backend}", "model.dtype=float32", "tracking=none",
         f"runs_dir={place / 'ours'}", f"dataset.rows={ROWS}", "dataset.held_out=0", "evaluation.questions=0",
-        "training.per_device_train_batch_size=8", "training.gradient_accumulation_steps=1",
+        f"training.per_device_train_batch_size={batch}", "training.gradient_accumulation_steps=1",
         "training.eval_strategy=no", f"training.max_steps={steps}", *overrides,
     ]  # fmt: skip
-    model, script = str(smollm2.folder()), str(HERE / "plain_trl.py")
-    return ours, [sys.executable, script, model, str(rows), str(place / "plain"), str(steps), backend]
+
+
+def rows_in(place: Path) -> Path:
+    """The rows of ours, as a file for the plain script."""
+    file = place / "rows.jsonl"
+    made = Arithmetic(ROWS, 0, "easy", 0).load().train
+    file.write_text("".join(json.dumps(row) + "\n" for row in made))
+    return file
+
+
+def plain_script(rows: Path, out: Path, steps: int, backend: str, *point: object) -> list[str]:
+    """The command of the plain script; `point`: rank, learning rate and batch, where they are not 16, 2e-4, 8."""
+    words = (HERE / "plain_trl.py", smollm2.folder(), rows, out, steps, backend, *point)
+    return [sys.executable, *map(str, words)]
 
 
 def one_round(backend: str, steps: int, ours_first: bool, overrides: list[str]) -> tuple[Measured, Measured]:
     """(ours, plain), run one after the other in either order."""
     with tempfile.TemporaryDirectory() as made:
         place = Path(made)
-        rows = place / "rows.jsonl"
-        rows.write_text(
-            "".join(json.dumps(row) + "\n" for row in Arithmetic(ROWS, 0, "easy", 0).load().train)
-        )
-        ours, plain = commands(backend, steps, place, rows, overrides)
+        ours = command(backend, steps, 8, place, overrides)
+        plain = plain_script(rows_in(place), place / "plain", steps, backend)
         if ours_first:
             mine = measure(ours, place / "ours")
             return mine, measure(plain, place / "plain")

@@ -1,13 +1,14 @@
-"""The script a person would write with TRL alone: what `overhead.py` measures us against.
+"""The script a person would write with TRL alone: what `overhead.py` and `sweep.py` measure us against.
 
-python benchmarks/plain_trl.py MODEL_FOLDER ROWS.jsonl OUT_FOLDER STEPS {transformers,unsloth}
+python benchmarks/plain_trl.py MODEL_FOLDER ROWS.jsonl OUT_FOLDER STEPS {transformers,unsloth} [RANK LR BATCH]
 """
 
 import json
 import sys
 import time
 
-model_folder, rows_file, out, steps, backend = sys.argv[1:]
+model_folder, rows_file, out, steps, backend, *point = sys.argv[1:]
+r, lr, batch = (int(point[0]), float(point[1]), int(point[2])) if point else (16, 2e-4, 8)
 if backend == "unsloth":
     from unsloth import FastLanguageModel
 
@@ -30,12 +31,12 @@ if backend == "unsloth":
         use_gradient_checkpointing=False,
     )
     model = FastLanguageModel.get_peft_model(
-        model, r=16, lora_alpha=16, target_modules=MODULES, random_state=0, use_gradient_checkpointing=False
+        model, r=r, lora_alpha=16, target_modules=MODULES, random_state=0, use_gradient_checkpointing=False
     )
 else:
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
-    peft_config = LoraConfig(r=16, lora_alpha=16, target_modules=MODULES, task_type="CAUSAL_LM")
+    peft_config = LoraConfig(r=r, lora_alpha=16, target_modules=MODULES, task_type="CAUSAL_LM")
 
 
 def to_prompt_completion(row: dict) -> dict:
@@ -67,8 +68,8 @@ trainer = SFTTrainer(
     args=SFTConfig(
         output_dir=out,
         max_steps=int(steps),
-        per_device_train_batch_size=8,
-        learning_rate=2e-4,
+        per_device_train_batch_size=batch,
+        learning_rate=lr,
         lr_scheduler_type="linear",
         warmup_steps=0.05,
         max_length=512,

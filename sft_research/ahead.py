@@ -41,14 +41,14 @@ def ahead(c: Comparison, whole: Sequence[Ranked], residual: Residual) -> Ahead:
     """Paired by seed (Student's t); where that is open, with the spread of all points pooled."""
     best, second = whole[:2]
     a, b, n = best.point.label, second.point.label, len(c.seeds)
-    differences = _differences(c, best, second)
-    gap = f"{size(c, mean(differences))} {'lower' if c.metric.lower_is_better else 'higher'}"
+    seen = differences(c, best, second)
+    gap = f"{size(c, mean(seen))} {'lower' if c.metric.lower_is_better else 'higher'}"
     if residual is None:
         said = Finding("best", f"{c.metric.name}: {a} is {gap} than {b}, with one seed each.")
         lead = "With one seed there is no spread to hold a difference against."
         title = f"Not decided: {a} is ahead of {b}, with one seed each"
         return Ahead(title, [said], [_more_seeds(c, best, second, 2, lead)])
-    own, wide = paired(differences), pooled(differences, residual)
+    own, wide = paired(seen), pooled(seen, residual)
     said = Finding(
         "best",
         f"{c.metric.name}: {a} is {gap} than {b} over {n} seeds, paired; 95 % interval of the difference "
@@ -80,8 +80,8 @@ def over_rows(c: Comparison, best: Ranked, second: Ranked) -> tuple[list[Finding
     if any(one.keys() != pairs[0][0].keys() for one, _ in pairs):
         return [], None  # each seed has rows of its own
     rows = sorted(pairs[0][0])
-    differences = [mean(other[row][1] - one[row][1] for one, other in pairs) for row in rows]
-    interval = bootstrap(differences, [pairs[0][0][row][0] for row in rows])
+    of_rows = [mean(other[row][1] - one[row][1] for one, other in pairs) for row in rows]
+    interval = bootstrap(of_rows, [pairs[0][0][row][0] for row in rows])
     holds = "the order holds" if interval.is_clear else "the order could turn"
     said = f"On other held-out rows like these {len(rows)} {holds}: 95 % of resampled sets give {ends(c, interval)}."
     return [Finding("rows", said)], interval
@@ -96,7 +96,7 @@ def ends(c: Comparison, interval: Interval) -> str:
     return f"{times * interval.low:+.{digits}f} to {times * interval.high:+.{digits}f}"
 
 
-def _differences(c: Comparison, best: Ranked, second: Ranked) -> list[float]:
+def differences(c: Comparison, best: Ranked, second: Ranked) -> list[float]:
     """By seed, above 0 where the best is better."""
     return [c.metric.sign * (second.values[seed] - best.values[seed]) for seed in c.seeds]
 
@@ -104,7 +104,7 @@ def _differences(c: Comparison, best: Ranked, second: Ranked) -> list[float]:
 def _level(c: Comparison, whole: Sequence[Ranked], residual: tuple[float, int]) -> list[Finding]:
     """Points beside the best two that are not clearly worse, with the spread of all points pooled."""
     best, _, *others = whole
-    level = [row for row in others if not pooled(_differences(c, best, row), residual).is_clear]
+    level = [row for row in others if not pooled(differences(c, best, row), residual).is_clear]
     said = ", ".join(row.point.label for row in level[:4])
     more = f" and {len(level) - 4} more" if len(level) > 4 else ""
     return [Finding("best", f"Not clearly worse than it either: {said}{more}.")] if level else []

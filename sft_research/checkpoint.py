@@ -80,30 +80,31 @@ def step_of(place: Path) -> int:
     return int(number) if number.isdigit() else -1
 
 
-def write_json(file: Path, value: Any) -> None:
+def write_json(file: Path, value: Any, *, kept: bool = True) -> None:
     """Whole or not at all."""
-    write_whole(file, json.dumps(value, indent=2) + "\n")
+    write_whole(file, json.dumps(value, indent=2) + "\n", kept=kept)
 
 
-def write_whole(file: Path, text: str) -> None:
-    """Written beside, kept by the disk, then renamed: the file is the older one or this."""
+def write_whole(file: Path, text: str, *, kept: bool = True) -> None:
+    """Written beside, kept by the disk (`kept`: else a power cut may lose it), then renamed: the older file or this."""
     beside = file.with_name(f".{file.name}.tmp")
     try:
         with beside.open("w", encoding="utf-8") as opened:
             opened.write(text)
             opened.flush()
-            os.fsync(opened.fileno())
+            if kept:
+                os.fsync(opened.fileno())
         os.replace(beside, file)
     except OSError:
         beside.unlink(missing_ok=True)
         raise
 
 
-def sync(folder: Path) -> None:
-    """Have the disk keep what was written: a name that is there after a power cut has its content."""
-    for file in _files(folder):
-        _sync_one(file)
-    _sync_one(folder)
+def sync(folder: Path, pattern: str = "**/*") -> None:
+    """Have the disk keep files and folders: a name that is there after a power cut has its content."""
+    for place in (*folder.glob(pattern), folder):
+        if place.is_file() or place.is_dir():
+            _sync_one(place)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -2,6 +2,8 @@
 
 python -m sft_research.compare runs/lora_rank             # a grid, half finished or whole
 python -m sft_research.compare runs/a runs/b --out seen   # with page, pictures, CSV and JSON
+python -m sft_research.compare runs/lora_rank/grids/lora.r=4,16                   # one grid's points alone
+python -m sft_research.compare runs/lora_rank --wandb my_team/sft_research        # and a report on W&B
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +22,7 @@ from sft_research.compare_screen import screen
 from sft_research.comparison import compare
 from sft_research.config import ConfigError
 from sft_research.contract import ACROSS
-from sft_research.past_runs import find
+from sft_research.past_grids import find
 from sft_research.points import METRICS
 from sft_research.verdict import verdict
 
@@ -34,15 +37,22 @@ def show(options: argparse.Namespace, command: str) -> None:
     """Read, compare, say it, and write it down; raises ConfigError for what cannot be compared."""
     if options.out and options.out.exists() and not options.out.is_dir():
         raise ConfigError(f"--out {options.out} is a file. Fix: --out FOLDER")
+    if options.wandb:
+        from sft_research.compare_report import place_of, save
+
+        place = place_of(options.wandb)
     runs = find(options.folders)
     compared = compare(runs, METRICS[options.metric], options.across)
     answer = verdict(compared)
-    sys.stdout.write(secrets.redact(screen(compared, answer, _in_colour())))
+    wide = min(max(shutil.get_terminal_size((100, 24)).columns, 60), 120)
+    sys.stdout.write(secrets.redact(screen(compared, answer, _in_colour(), wide)))
     if options.out:
         from sft_research.compare_files import write
 
         written = write(options.out, compared, answer, command)
         sys.stdout.write("".join(f"  {name:<9} {file}\n" for name, file in written) + "\n")
+    if options.wandb:
+        sys.stdout.write(f"  {'report':<9} {save(compared, answer, place, command)}\n\n")
 
 
 def _in_colour() -> bool:
@@ -54,7 +64,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     assert __doc__
     parser = argparse.ArgumentParser(
         "python -m sft_research.compare",
-        "%(prog)s FOLDER [FOLDER ...] [--metric NAME] [--across NAME] [--out FOLDER]",
+        "%(prog)s FOLDER [FOLDER ...] [--metric NAME] [--across NAME] [--out FOLDER] [--wandb ENTITY/PROJECT]",
         __doc__,
         EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -66,6 +76,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--across", choices=ACROSS, action="append", default=[], help="what may differ, as it is the question"
     )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write page, pictures, CSV and JSON there")
+    parser.add_argument("--wandb", metavar="ENTITY/PROJECT", help="save a report of it on W&B's server")
     return parser.parse_args(arguments)
 
 

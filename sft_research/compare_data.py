@@ -6,10 +6,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sft_research.comparison import Comparison, Ranked
+from sft_research.edges import NAMES
+from sft_research.lacking import lacking
+from sft_research.pairs import best_of, heatmaps
 from sft_research.past_runs import PastRun
-from sft_research.points import deciding, label, sorted_values
+from sft_research.points import deciding
 from sft_research.untrusted import line, number
-from sft_research.verdict import NAMES, Verdict
+from sft_research.verdict import Verdict
 
 MOST_ROWS = 1_000  # of a run's curves; evaluations are always kept
 MOST_SAMPLES, LONGEST = 16, 1_500  # questions a run, characters of a text
@@ -35,7 +38,7 @@ FACTS = {
 
 def data(c: Comparison, verdict: Verdict, command: str) -> dict[str, Any]:
     """For JSON: nothing in it is markup, and nothing is longer than it says."""
-    configs = [deciding(run) for run in c.runs]
+    configs = [deciding(run) for run in c.runs if run.is_there]
     keys = sorted({key for config in configs for key in config})
     common = {k: configs[0].get(k) for k in keys if len({repr(config.get(k)) for config in configs}) == 1}
     ranked = [row for section in c.sections for row in section.ranked]
@@ -52,12 +55,13 @@ def data(c: Comparison, verdict: Verdict, command: str) -> dict[str, Any]:
         "seeds": c.seeds,
         "sections": _sections(c),
         "points": [_point(row) for row in ranked],
-        "runs": [_run(run, home.get(id(run), -1), c, common, texts) for run in c.runs],
-        "missing": [label({**at, "seed": seed}) for at, seed in c.missing[:200]],
+        "runs": [_run(run, home.get(id(run), -1), c, common, texts) for run in c.runs if run.is_there],
+        "planned": sum(bool(run.grids) for run in c.runs),
+        "lacking": [[state, lines[:200]] for state, lines in lacking(c)],
         "notes": c.notes,
         "axes": AXES,
         "series": {k: v for k, v in SERIES.items() if any(k in row for run in c.runs for row in run.metrics)},
-        "heatmaps": list(_heatmaps(c)),
+        "heatmaps": list(heatmaps(c)),
         "best_lr": best_of(c, "optimizer.lr", "lora.r"),
         "common": common,
         "texts": list(texts),
@@ -158,33 +162,6 @@ def _samples(run: PastRun, texts: dict[str, int]) -> Iterator[dict[str, Any]]:
         }
         numbers = {key: texts.setdefault(value[:LONGEST], len(texts)) for key, value in said.items()}
         yield numbers | ({"right": sample["right"]} if isinstance(sample.get("right"), bool) else {})
-
-
-def _heatmaps(c: Comparison) -> Iterator[dict[str, Any]]:
-    """Rank x learning rate and rank x alpha where both vary, else the first two numbers that do."""
-    pairs = [("lora.r", "optimizer.lr"), ("lora.r", "lora.alpha")]
-    numeric = [k for k in c.keys if any(number(row.point.settings[k]) is not None for row in c.ranked)]
-    found = [pair for pair in pairs if set(pair) <= set(c.keys)]
-    other = [(numeric[0], numeric[1])] if len(numeric) > 1 else []
-    for rows, columns in found or other:
-        yield best_of(c, columns, rows)
-
-
-def best_of(c: Comparison, column: str, row: str) -> dict[str, Any]:
-    """The best whole point at each pair of values, over all others; empty where one of the two does not vary."""
-    whole = [one for one in c.ranked if one.is_whole]
-    if not whole or not {column, row} <= set(c.keys):
-        return {}
-    rows, columns = (sorted_values(one.point.settings[key] for one in whole) for key in (row, column))
-    if len(rows) < 2 or len(columns) < 2:
-        return {}
-    cells: list[list[dict[str, Any] | None]] = [[None] * len(columns) for _ in rows]
-    for one in reversed(whole):  # the best comes last, and stays
-        at = one.point.settings
-        i, j = rows.index(at[row]), columns.index(at[column])
-        cells[i][j] = {"mean": one.mean, "spread": one.spread, "label": one.point.label}
-    others = [NAMES.get(key, key) for key in c.keys if key not in (row, column)]
-    return {"row": row, "column": column, "rows": rows, "columns": columns, "cells": cells, "over": others}
 
 
 def score(seen: dict[str, Any], value: float | None, digits: int = 4) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from sft_research.compare_data import data
 from sft_research.compare_page import page
 from sft_research.compare_pictures import draw
 from sft_research.comparison import Comparison
+from sft_research.next_runs import again
+from sft_research.past_grids import command_of
 from sft_research.points import METRICS, label, settings
 from sft_research.untrusted import number
 from sft_research.verdict import Verdict, as_plain
@@ -87,6 +90,12 @@ def _cell(value: Any) -> Any:
     return "" if value is None else f"'{value}" if is_formula else value
 
 
+def _grid(c: Comparison, grid: Path) -> dict[str, Any]:
+    """How many of its runs are in which state."""
+    states = Counter(run.state for run in c.runs if grid in run.grids)
+    return {"folder": str(grid), "command": again(command_of(grid)), "runs": dict(states)}
+
+
 def _all(c: Comparison, verdict: Verdict, command: str) -> str:
     sections = [
         {
@@ -107,9 +116,11 @@ def _all(c: Comparison, verdict: Verdict, command: str) -> str:
         for section in c.sections
     ]
     unfinished = [
-        {"run": run.name, "state": run.state, "why": run.why, "folder": str(run.folder)}
+        {"run": run.name, "state": run.state, "why": run.why, "point": c.labels[run.folder], "seed": run.seed}
+        | {"planned": run.planned, "folder": str(run.folder)}
         for run in c.unfinished
     ]
+    grids = sorted({grid for run in c.runs for grid in run.grids})
     made = {
         "command": command,
         "metric": vars(c.metric),
@@ -117,6 +128,7 @@ def _all(c: Comparison, verdict: Verdict, command: str) -> str:
         "seeds": c.seeds,
         "verdict": as_plain(verdict),
         "sections": sections,
+        "grids": [_grid(c, grid) for grid in grids],
         "unfinished": unfinished,
         "missing": [{"settings": at, "seed": seed} for at, seed in c.missing],
         "notes": c.notes,

@@ -6,29 +6,28 @@ pointer. A policy in the page lets that one script run and no other, whatever a 
 
 from __future__ import annotations
 
-import hashlib
-import json
-from base64 import b64encode
+from collections.abc import Iterator
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from sft_research.compare_data import score
 from sft_research.compare_maps import best_rates, heatmaps
+from sft_research.document import document
 from sft_research.points import text
 
-HERE = Path(__file__).parent
-STYLES = (HERE / "page.css", HERE / "compare_page.css")
-SCRIPTS = [HERE / f"compare_{name}.js" for name in ("tools", "paint", "curves", "points", "page")]
+STYLES = ("page.css", "compare_page.css")
+SCRIPTS = [f"compare_{name}.js" for name in ("tools", "paint", "curves", "points", "page")]
 KINDS = {
+    "grid": "So far",
     "best": "The best",
     "rows": "Other rows",
     "edge": "At the edge",
     "effects": "What matters",
-    "product": "Scale x rate",
+    "product": "Only a product?",
     "seeds": "What would decide it",
     "missing": "Not yet run",
 }
+FOLDED = ("waiting", "never started")
 
 
 def page(seen: dict[str, Any]) -> str:
@@ -50,43 +49,17 @@ def page(seen: dict[str, Any]) -> str:
         f"<details><summary>The same in all runs</summary>{_pairs(seen['common'])}</details>",
         f"<footer>Made by<pre>{escape(seen['command'])}</pre></footer>",
     ]
-    return _document(seen, "\n".join(body))
-
-
-def _document(seen: dict[str, Any], body: str) -> str:
-    script = "\n".join(file.read_text("utf-8") for file in SCRIPTS)
-    allowed = b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    # `<` in a text would end the script element that holds it.
-    held = json.dumps(seen, separators=(",", ":"), default=str).replace("<", "\\u003c")
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{allowed}'"
-    styles = "\n".join(style.read_text("utf-8") for style in STYLES)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{escape(seen["title"])}</title>
-<style>
-{styles}</style>
-</head>
-<body>
-{body}
-<script type="application/json" id="data">{held}</script>
-<script>{script}</script>
-</body>
-</html>
-"""
+    return document(seen["title"], "\n".join(body), STYLES, SCRIPTS, seen)
 
 
 def _lead(seen: dict[str, Any]) -> str:
     finished = sum(run["state"] == "finished" for run in seen["runs"])
+    runs = max(len(seen["runs"]), seen["planned"])
     metric = seen["metric"]
     better = "less" if metric["lower_is_better"] else "more"
     contract = "; ".join(f"{name} {value}" for name, value in seen["contract"])
     return (
-        f'<p class="faint">{finished} finished runs of {len(seen["runs"])}, by {escape(metric["name"])} in '
+        f'<p class="faint">{finished} finished runs of {runs}, by {escape(metric["name"])} in '
         f"{escape(metric['unit'])}: {better} is better. Same for all: {escape(contract or 'nothing')}.</p>"
     )
 
@@ -132,11 +105,26 @@ def _ranked(seen: dict[str, Any], place: int, point: dict[str, Any], ends: tuple
 
 
 def _not_there(seen: dict[str, Any]) -> str:
-    runs = [run for run in seen["runs"] if run["state"] != "finished"]
-    said = [f"{run['state']}: {run['label']} seed={run['seed']}: {run['why']}" for run in runs]
-    said += [f"missing: {label}" for label in seen["missing"]] + seen["notes"]
-    items = "".join(f"<li>{escape(one)}</li>" for one in said)
-    return f'<ul class="warnings">{items}</ul>' if said else ""
+    """What failed and what is left, each state with its lines; what is only to come is folded."""
+    said = "".join(f"<li>{escape(one)}</li>" for one in _open(seen))
+    folded = "".join(
+        f'<details class="state"><summary>{escape(state)} <span>{_count(lines, "point")}</span></summary>'
+        f"<ul>{''.join(f'<li>{escape(one)}</li>' for one in lines)}</ul></details>"
+        for state, lines in seen["lacking"]
+        if state in FOLDED
+    )
+    return (f'<ul class="warnings">{said}</ul>' if said else "") + folded
+
+
+def _open(seen: dict[str, Any]) -> Iterator[str]:
+    for state, lines in seen["lacking"]:
+        if state not in FOLDED:
+            yield from (f"{state}: {one}" for one in lines)
+    yield from seen["notes"]
+
+
+def _count(lines: list[str], what: str) -> str:
+    return f"{len(lines)} {what}{'s' if len(lines) != 1 else ''}"
 
 
 def _card(seen: dict[str, Any], run: dict[str, Any]) -> str:

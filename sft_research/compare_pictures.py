@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sft_research.colours import colour, ink_on
 from sft_research.compare_data import score
+from sft_research.compare_maps import scale, sign_of
 from sft_research.points import sorted_values, text
 from sft_research.untrusted import line, number
 
@@ -99,10 +100,8 @@ def _level(run: dict[str, Any], key: str | None) -> Any:
 
 
 def _heatmaps(axes: Sequence[Axes], seen: dict[str, Any], maps: Sequence[dict[str, Any]]) -> None:
-    sign = 1 if seen["metric"]["lower_is_better"] else -1
+    sign, (best, worst) = sign_of(seen), scale(seen, maps)
     for one, found in zip(axes, maps, strict=True):
-        means = [cell["mean"] * sign for row in found["cells"] for cell in row if cell]
-        best, worst = min(means), max(means)
         for i, row in enumerate(found["cells"]):
             for j, cell in enumerate(row):
                 if cell:

@@ -6,37 +6,39 @@ from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
 from sft_research.comparison import Comparison, Ranked, Section
-from sft_research.points import label, text
-from sft_research.untrusted import line
+from sft_research.lacking import TO_COME, lacking
+from sft_research.points import text
 from sft_research.verdict import Verdict
 
-WIDE = 100
-SHOWN = 40  # points of a table; all are in the files
+WIDE = 100  # characters of a line; a command is never broken
+SHOWN, LISTED, NAMED = (
+    40,
+    20,
+    6,
+)  # points of a table, failures below it, and points to come; the files have all
 BOLD, DIM, YELLOW, RED, RESET = "\033[1m", "\033[2m", "\033[33m", "\033[31m", "\033[0m"
 
 
-def screen(c: Comparison, verdict: Verdict, colour: bool) -> str:
+def screen(c: Comparison, verdict: Verdict, colour: bool, wide: int = WIDE) -> str:
     """Everything but curves; values of a stranger's folder hold no control characters by now."""
 
     def styled(said: str, style: str) -> str:
         return f"{style}{said}{RESET}" if colour else said
 
-    lines = ["", *(styled(f"  {part}", BOLD) for part in wrap(verdict.title, WIDE)), ""]
+    lines = ["", *(styled(f"  {part}", BOLD) for part in wrap(verdict.title, wide - 2)), ""]
     for finding in verdict.findings:
-        lines += [f"  {part}" for part in wrap(finding.text, WIDE)]
+        lines += [f"  {part}" for part in wrap(finding.text, wide - 2)]
         lines += [f"    {command}" for command in finding.commands]
     lines += [""] if verdict.findings else []
     for number, section in enumerate(c.sections):
-        head = "  " + (
-            _contract(c) if not number else f"Not compared with these: {'; '.join(section.differs)}"
-        )
+        head = _contract(c) if not number else f"Not compared with these: {'; '.join(section.differs)}"
         lines += [
             styled(part, YELLOW if number else DIM)
-            for part in wrap(head, WIDE, subsequent_indent="  ", initial_indent="  ")
+            for part in wrap(head, wide, subsequent_indent="  ", initial_indent="  ")
         ]
         lines += [*_table(c, section), ""]
-    lines += [styled(f"  {part}", YELLOW if part.startswith("paused") else RED) for part in _not_there(c)]
-    lines += [styled(f"  {part}", YELLOW) for note in c.notes for part in wrap(note, WIDE)]
+    lines += [styled(f"  {part}", colour) for part, colour in _not_there(c)]
+    lines += [styled(f"  {part}", YELLOW) for note in c.notes for part in wrap(note, wide - 2)]
     return "\n".join(lines).rstrip("\n") + "\n\n"
 
 
@@ -67,12 +69,12 @@ def _cells(c: Comparison, place: int, row: Ranked, keys: Sequence[str]) -> list[
     return [rank, *settings, c.metric.shown(row.mean), sd, str(len(row.values)), row.note]
 
 
-def _not_there(c: Comparison) -> Iterator[str]:
-    for run in c.unfinished:
-        seed = f" seed={text(run.seed)}" if run.seed is not None else ""
-        who = f"{c.labels[run.folder]}{seed}"
-        yield f"{run.state:<11} " + line(f"{who}: {run.why}")
-    for at, seed in c.missing[:20]:
-        yield f"{'missing':<11} {label(at)} seed={text(seed)}"
-    if len(c.missing) > 20:
-        yield f"{'missing':<11} and {len(c.missing) - 20} more"
+def _not_there(c: Comparison) -> Iterator[tuple[str, str]]:
+    """(line, colour)"""
+    for state, lines in lacking(c):
+        colour = RED if state in ("failed", "absent", "unfinished") else DIM if state in TO_COME else YELLOW
+        most = LISTED if state not in (*TO_COME, "never started") else NAMED
+        for said in lines[:most]:
+            yield f"{state:<13} {said}", colour
+        if len(lines) > most:
+            yield f"{'':<13} and {len(lines) - most} more such points", colour

@@ -9,9 +9,10 @@ from statistics import mean
 from typing import Any
 
 from sft_research.contract import Group, clauses, common_seeds, groups
+from sft_research.environment import DECIDING
 from sft_research.missing import missing
 from sft_research.past_runs import PastRun
-from sft_research.points import Metric, Point, deciding, label, points, settings, text, varied
+from sft_research.points import Metric, Point, deciding, label, ordered, points, settings, text, varied
 from sft_research.spread import spread
 from sft_research.untrusted import line
 
@@ -53,7 +54,9 @@ class Comparison:
     sections: list[Section]
     unfinished: list[PastRun]
     labels: dict[Path, str]  # of the folder of each run
-    missing: list[tuple[dict[str, Any], Any]]  # (settings, seed) of a grid that has no folder
+    missing: list[
+        tuple[dict[str, Any], Any]
+    ]  # (settings, seed) without a folder, where no grid says what it plans
     notes: list[str]
     runs: list[PastRun]
 
@@ -68,13 +71,16 @@ def compare(runs: Sequence[PastRun], metric: Metric, across: Sequence[str] = ())
     found, repeats = points(runs, varied(finished))
     scored = [point for point in found if point.values(metric)]
     by_contract = groups(scored, metric, across) if scored else []
-    first = [run for point in by_contract[0].points for run in point.runs.values()] if by_contract else runs
-    keys = varied(first)
-    told = {run.folder: _told(run, keys, first) for run in runs}
+    there = [run for run in runs if run.is_there]
+    first = [run for point in by_contract[0].points for run in point.runs.values()] if by_contract else there
+    planned = grid_keys(runs)
+    keys = _keys(first, planned)
+    told = {run.folder: _told(run, keys, first, planned) for run in runs}
     by_contract = [
         replace(group, points=[_named(point, told) for point in group.points]) for group in by_contract
     ]
-    alike = [run for run in runs if told[run.folder].keys() == set(keys)]
+    of_grids = {run.folder.parent for run in runs if run.grids}
+    alike = [r for r in runs if told[r.folder].keys() == set(keys) and r.folder.parent not in of_grids]
     return Comparison(
         metric=metric,
         keys=keys,
@@ -89,8 +95,28 @@ def compare(runs: Sequence[PastRun], metric: Metric, across: Sequence[str] = ())
     )
 
 
-def _told(run: PastRun, keys: Sequence[str], first: Sequence[PastRun]) -> dict[str, Any]:
+def grid_keys(runs: Sequence[PastRun]) -> list[str]:
+    """The overrides that tell the points of a grid apart, made or not; the seed is none of them."""
+    found = set()
+    for grid in {grid for run in runs for grid in run.grids}:
+        plans = [run.planned for run in runs if grid in run.grids]
+        keys = {key for plan in plans for key in plan if key != "seed"}
+        found |= {key for key in keys if len({repr(plan.get(key)) for plan in plans}) > 1}
+    return ordered(found)
+
+
+def _keys(first: Sequence[PastRun], planned: Sequence[str]) -> list[str]:
+    """The keys that vary in the first section, and those that will when its grid is done."""
+    of_grid = [run.config for run in first if run.grids and run.is_there][:1]
+    return ordered({*varied(first), *(key for config in of_grid for key in planned if key in config)})
+
+
+def _told(
+    run: PastRun, keys: Sequence[str], first: Sequence[PastRun], planned: Sequence[str]
+) -> dict[str, Any]:
     """The values that tell a run apart: of the keys that vary, and those that no run of the first section has."""
+    if not run.is_there:  # only what its overrides say is known
+        return settings(run, [key for key in planned if key in run.planned])
     own, common = deciding(run), deciding(next((run for run in first if run.config), run))
     strange = sorted(
         k for k in {*own, *common} - {*keys, "dataset.seed"} if repr(own.get(k)) != repr(common.get(k))
@@ -165,7 +191,7 @@ def _made_by(run: PastRun) -> Iterator[tuple[str, Any]]:
     if isinstance(git, dict):
         yield "code", f"{str(git.get('commit'))[:12]}{' with changes' if git.get('diff') else ''}"
     if isinstance(packages, dict):
-        yield from ((str(name), version) for name, version in packages.items())
+        yield from ((name, packages[name]) for name in DECIDING if name in packages)
     yield "processor", made.get("gpus") or made.get("cpu")
 
 

@@ -29,7 +29,7 @@ class Composer:
         read = tuple(o for o in overrides if o not in values)
         try:
             base = self._bases[read] = self._bases.get(read) or compose(read, self._config_dir)
-            return replace(base, cfg=_with(base.cfg, values), overrides=tuple(overrides))
+            return replace(base, cfg=with_values(base.cfg, values), overrides=tuple(overrides))
         except Exception:  # whatever it is, Hydra says it better
             return compose(overrides, self._config_dir)
 
@@ -40,7 +40,7 @@ def _is_value(override: str, cfg: DictConfig) -> bool:
     return OmegaConf.select(cfg, key) is not None and not OmegaConf.is_dict(OmegaConf.select(cfg, key))
 
 
-def _with(cfg: DictConfig, values: Sequence[str]) -> DictConfig:
+def with_values(cfg: DictConfig, values: Sequence[str]) -> DictConfig:
     """A copy with these values, set as Hydra sets them."""
     changed = copy.deepcopy(cfg)
     for override in OverridesParser.create().parse_overrides(list(values)):

@@ -112,12 +112,12 @@ def groups(points: Sequence[Point], metric: Metric, across: Sequence[str]) -> li
 
 
 def common_seeds(points: Sequence[Point]) -> list[Any]:
-    """The seeds on which points are averaged: the set that most runs of whole points have."""
+    """The seeds on which points are averaged: the set that most runs of whole points have, of two where it can be."""
     sets = Counter(frozenset(point.runs) for point in points)
     if not sets:
         return []
     whole = {seeds: sum(n for other, n in sets.items() if seeds <= other) for seeds in sets}
-    best = max(whole, key=lambda seeds: (len(seeds) * whole[seeds], len(seeds)))
+    best = max(whole, key=lambda seeds: (whole[seeds] > 1, len(seeds) * whole[seeds], len(seeds)))
     return sorted(best, key=str)
 
 

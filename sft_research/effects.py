@@ -30,12 +30,17 @@ class Effect:
 
 @dataclass(frozen=True)
 class Product:
-    """How much of the variance between points their products of scale and learning rate explain."""
+    """How much of the variance between points their products, as of scale and learning rate, explain."""
 
     share: float
     products: int
     points: int
     p: float | None  # of what they leave out, against the spread between seeds
+
+    @property
+    def adjusted(self) -> float:
+        """The share that is left when each product has paid for itself (adjusted R squared, Ezekiel 1930)."""
+        return max(1 - (1 - self.share) * (self.points - 1) / (self.points - self.products), 0.0)
 
     @property
     def is_all(self) -> bool | None:

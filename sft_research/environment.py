@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 from importlib import metadata
@@ -15,14 +16,16 @@ from sft_research import hardware, lock
 from sft_research.config import ROOT
 
 GIT = "git.json"
-PACKAGES = (
+# Packages of which a comparison says that they differ.
+DECIDING = (
     "sft_research", "torch", "transformers", "trl", "peft", "datasets", "accelerate", "bitsandbytes",
     "unsloth", "unsloth_zoo", "hydra-core", "omegaconf", "wandb", "tokenizers", "numpy",
 )  # fmt: skip
+LIMITS = ("RLIMIT_FSIZE", "RLIMIT_AS", "RLIMIT_NOFILE")
 
 
 def describe(fingerprint: str, model_revision: str | None = None) -> dict[str, Any]:
-    """Versions, git state, hardware, data fingerprint, model revision and command of this process."""
+    """Versions, git state, limits, hardware, data fingerprint, model revision and command of this process."""
     import torch
 
     return {
@@ -30,7 +33,8 @@ def describe(fingerprint: str, model_revision: str | None = None) -> dict[str, A
         "working_folder": os.getcwd(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "packages": packages(),
+        "limits": limits(),
         "git": git(),
         "host": lock.host(),
         "cpu": hardware.cpu(),
@@ -41,11 +45,20 @@ def describe(fingerprint: str, model_revision: str | None = None) -> dict[str, A
     }
 
 
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+def packages() -> dict[str, str]:
+    """Name and version of all that is installed; of one that is there twice, what is imported."""
+    found: dict[str, str] = {}
+    for each in metadata.distributions():
+        said = each.metadata  # which is read anew each time that it is asked for
+        if said["Name"]:  # none in what an installation that was cut short has left
+            found.setdefault(said["Name"], said["Version"])
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
+
+
+def limits() -> dict[str, int]:
+    """Of bytes of a file and of memory, and of open files: those that are set (`ulimit`)."""
+    found = {name: resource.getrlimit(getattr(resource, name))[0] for name in LIMITS}
+    return {name: limit for name, limit in found.items() if limit != resource.RLIM_INFINITY}
 
 
 def git() -> dict[str, Any] | None:

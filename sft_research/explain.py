@@ -31,6 +31,8 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
     text = str(error)
     if NULL_OPTION in text:
         return _no_option(arguments)
+    if found := re.search(r"Ambiguous value for argument '(.+)'\n", text):
+        return _several(found[1])
     if found := re.search(r"Could not (?:override|delete) (?:from config\. )?'?([\w.]+)'?", text):
         return _unknown_key(found[1], arguments)
     if found := re.search(r"Could not find '((?:hydra/)?\w+)/([^']+)'", text):
@@ -55,6 +57,13 @@ def explained(arguments: Sequence[str]) -> Iterator[None]:
         if NULL_OPTION not in str(error):
             raise
         raise ConfigError(explain(error, arguments)) from error
+
+
+def _several(override: str) -> str:
+    """`lora.r=8,16`, which is a grid's; of a key, and not of a group, it may have been meant as a list."""
+    key, _, value = override.partition("=")
+    as_list = f", or as a list: {key}=[{value}]" if "." in key else ""
+    return f"{override} is several values, and a run takes one. Fix: -m {override}, one run each{as_list}"
 
 
 def _unreadable(override: str) -> str:

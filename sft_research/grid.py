@@ -6,17 +6,18 @@ runs/<experiment>/grids/<what was typed>/
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from sft_research import lock, secrets, stopping
 from sft_research.checkpoint import write_json
-from sft_research.composer import Composer
+from sft_research.composer import Composer, with_values
 from sft_research.config import ConfigError, Run, folder_name
 from sft_research.past_runs import GRIDS
 from sft_research.pausing import paused
@@ -47,6 +48,7 @@ class Grid:
     folder: Path
     command: str
     became: dict[Point, Became] = field(default_factory=dict)
+    warned: bool = False  # that sweep.json could not be written
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -80,10 +82,9 @@ class Grid:
     def ended(self, point: Point, end: Ended) -> Became:
         """What a point's process has left behind."""
         run = self.runs[self.points.index(point)]
-        # Asked anew: a model that was not in the cache when the grid began may be now; and what rerun=true asked
-        # for is done.
-        rests = self._rests(point, _no_rerun(run) if end.status == 0 else run)
-        became = rests or _unfinished(point, end)
+        # Asked anew: a model may be in the cache by now; and what rerun=true asked for is done.
+        made = replace(run, cfg=with_values(run.cfg, ["rerun=false"])) if end.status == 0 else run
+        became = self._rests(point, made) or _unfinished(point, end)
         was = self.became[point]
         became.host, became.job = became.host or was.host, was.job
         self.became[point] = became
@@ -91,9 +92,14 @@ class Grid:
         return became
 
     def write(self) -> None:
-        """sweep.json"""
+        """sweep.json. A full disk ends no grid: it is written again at the next change, and at the end."""
         found = {"command": self.command, "points": [self._said(point) for point in self.points]}
-        write_json(self.folder / "sweep.json", found)
+        try:
+            write_json(self.folder / "sweep.json", found)
+        except OSError as error:
+            if not self.warned:
+                logging.getLogger("sft_research").warning("sweep.json could not be written: %s", error)
+            self.warned = True
 
     def _rests(self, point: Point, run: Run) -> Became | None:
         """Of a point that has come to where it was sent."""
@@ -106,12 +112,6 @@ class Grid:
             "folder": str(Path("..", "..", point.folder.name)),
             **asdict(self.became.get(point, Became())),
         }
-
-
-def _no_rerun(run: Run) -> Run:
-    cfg = OmegaConf.merge(run.cfg, {"rerun": False})
-    assert isinstance(cfg, DictConfig)
-    return replace(run, cfg=cfg)
 
 
 def finished(run: Run) -> Became | None:

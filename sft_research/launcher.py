@@ -76,6 +76,7 @@ def launch(grid: Grid, engine: Engine) -> list[JobReturn]:
         if todo:
             with Live(grid, console) as live:
                 _drive(grid, engine, todo, live, asked)
+        grid.write()  # the disk may have had no room for the last change
         log.info("%s", grid.folder / "sweep.json")
     if asked and any(became.state != "finished" for became in grid.became.values()):
         stopped = Stopped(asked[0])

@@ -70,11 +70,8 @@ class Live:
 
     def _total(self) -> str:
         states = [became.state for became in self.grid.became.values()]
-        said = [
-            f"{states.count(s)} {s}"
-            for s in ("finished", "paused", "failed", "running", "waiting")
-            if s in states
-        ]
+        order = ("finished", "paused", "failed", "interrupted", "running", "waiting")
+        said = [f"{states.count(state)} {state}" for state in order if state in states]
         return f"  {', '.join(said)} of {len(states)} runs"
 
     def _wipe(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from sft_research.config import ConfigError
 from sft_research.gpus import Taken
 from sft_research.grid import Grid
 from sft_research.point import Ended, Point, Process
+from sft_research.warm import Warm
+
+LOOK_S = 3.0  # between two questions to all that wait, whether they go on elsewhere
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,16 @@ class Local:
         self.n = n or (len(self._gpus) // each if each else max(cores // 2, 1))
         self._each = each
         self._threads = {"OMP_NUM_THREADS": str(max(cores // self.n, 1))}
+        self._warm = Warm({**self._threads, **os.environ})
         self._waiting: deque[Point] = deque()
         self._running: dict[Point, _Running] = {}
+        self._elsewhere: set[Point] = set()  # of those that wait, as they were last asked
+        self._next = 0.0
         self._asked = False
 
     def start(self, grid: Grid, points: Sequence[Point]) -> None:
         self._waiting.extend(points)
+        self._warm.expect(grid, points)
 
     def poll(self) -> Iterator[tuple[Point, Ended]]:
         for point, running in list(self._running.items()):
@@ -55,18 +63,29 @@ class Local:
                 del self._running[point]
                 running.has.give_back()
                 yield point, end
-        for point in list(self._waiting):
+        for point in [point for point in self._waiting if point not in self._elsewhere]:
             if self._asked or len(self._running) == self.n:
                 return
             # One that goes on elsewhere, or saves after its grid was killed, has its turn when that has ended.
-            if not point.held and (has := gpus.take(self._gpus, self._each)):
-                self._waiting.remove(point)
-                environment = {**self._threads, **os.environ, **has.environment}
-                self._running[point] = _Running(Process(point, environment, has.files), has)
+            begin = self._warm.begin(point)
+            if begin is None:
+                continue
+            if point.held:
+                self._elsewhere.add(point)
+                continue
+            if not (has := gpus.take(self._gpus, self._each)):
+                return
+            self._waiting.remove(point)
+            environment = {**self._threads, **os.environ, **has.environment}
+            self._running[point] = _Running(Process(point, environment, has.files, begin), has)
 
     def running(self) -> dict[Point, tuple[str, None]]:
-        elsewhere = dict.fromkeys((point for point in self._waiting if point.held), ("elsewhere", None))
-        return dict.fromkeys(self._running, (lock.host(), None)) | elsewhere
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + LOOK_S
+            self._elsewhere = {point for point in self._waiting if point.held}
+        elsewhere = [point for point in self._waiting if point in self._elsewhere]
+        here = dict.fromkeys(self._running, (lock.host(), None))
+        return here | dict.fromkeys(elsewhere, ("elsewhere", None))
 
     def stop(self, number: int) -> None:
         """A run is told each time that the grid is: at a second Ctrl-C it leaves at once."""

@@ -4,7 +4,7 @@ The kernel's `flock` decides, on this host and over a shared folder that passes 
 -o flock). Where one does not, the file's text does: host, process and a beat that its holder raises. A file
 that another host has left is watched for as long as a living holder would need to raise it three times. Where
 no lock is to be had at all, who begins writes a word of his own and holds the file if it is still there after
-two beats.
+two beats. A holder that was suspended for so long that another took its file over ends itself when it wakes.
 
 A forked child (a dataloader's worker) would share its parent's lock and keep it alive: it lets go of it at once.
 """
@@ -30,6 +30,7 @@ BEAT_S = 5.0  # between two beats
 LIVES = 4  # beats without a change after which a holder is dead
 TRIES = 4
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # of a file system that has none
+LOST = 143  # exit status of a process whose lock was taken over, as if SIGTERM had ended it
 CLAIM = 2  # beats after which a claim that nobody has written over holds
 
 _open: set[IO[str]] = set()  # of the locks that this process holds
@@ -38,11 +39,7 @@ _open: set[IO[str]] = set()  # of the locks that this process holds
 @contextmanager
 def held(file: Path, what: Path) -> Iterator[None]:
     """Hold `file` while inside; raises ConfigError, naming `what`, where another process holds it."""
-    # Not for appending: what is written with pwrite would go to the end. Not through a link that lies there.
-    with (
-        open(os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+") as opened,
-        _of_this_process(opened),
-    ):
+    with _opened(file) as opened, _of_this_process(opened):
         decided_here = _flock(opened, file, what)
         before = _read(file)
         if before and (before.split()[0] != host() or not decided_here) and _moves(file, before):
@@ -54,14 +51,14 @@ def held(file: Path, what: Path) -> Iterator[None]:
             if not (now := _read(file)).startswith(f"{mine} "):
                 raise ConfigError(_refusal(what, now))
         done = Event()
-        beats = Thread(target=_beat, args=(opened, mine, done), daemon=True, name="lock")
+        beats = Thread(target=_beat, args=(opened, file, what, mine, done), daemon=True, name="lock")
         beats.start()
         try:
             yield
         finally:
             done.set()
             beats.join()
-            if not opened.closed:  # as it is in a child that comes this way
+            if not opened.closed and _is_mine(file, mine):  # closed in a child that comes this way
                 opened.truncate(0)
 
 
@@ -122,11 +119,26 @@ def _let_go() -> None:
 os.register_at_fork(after_in_child=_let_go)  # what is started by exec has no copy: Python opens files so
 
 
-def _beat(opened: IO[str], mine: str, done: Event) -> None:
-    """Raise the number until `done`."""
+def _opened(file: Path) -> IO[str]:
+    """Not for appending: what is written with pwrite would go to the end. Not through a link that lies there."""
+    try:
+        return open(os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+")
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise ConfigError(f"{file} is a symbolic link, where a lock is to be. Fix: rm '{file}'") from error
+
+
+def _beat(opened: IO[str], file: Path, what: Path, mine: str, done: Event) -> None:
+    """Raise the number until `done`. Where another has taken the file over, this process ends at once, and does not
+    save first as at a signal: it would write among the other's files, which goes on from the last checkpoint."""
     for number in count(1):
         if done.wait(BEAT_S):
             return
+        if not _is_mine(file, mine):
+            with suppress(OSError):
+                os.write(2, f"\n{what} was taken over while this process was suspended: it ends.\n".encode())
+            os._exit(LOST)
         with suppress(OSError):  # a full disk: the kernel's lock is held all the same
             _write(opened, mine, number)
 
@@ -137,6 +149,14 @@ def _write(opened: IO[str], mine: str, number: int) -> None:
     os.pwrite(opened.fileno(), text, 0)
     os.ftruncate(opened.fileno(), len(text))
     os.fsync(opened.fileno())
+
+
+def _is_mine(file: Path, mine: str) -> bool:
+    """Whether nobody has written over it; one that cannot be read is nobody else's."""
+    try:
+        return _read(file).startswith(f"{mine} ")
+    except OSError:
+        return True
 
 
 def _moves(file: Path, before: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from sft_research.config import ROOT
+from sft_research.past_grids import value
 from sft_research.past_runs import PastRun
 from sft_research.points import settings, sorted_values
 from sft_research.untrusted import number
@@ -51,16 +52,7 @@ def planned(runs: Sequence[PastRun]) -> dict[str, list[Any]]:
     lists = {key: str(value) for key, value in (node or {}).items()}
     if any(re.search(r"[^\w.,+ -]", text) for text in lists.values()):  # range(...), glob(...)
         return {}
-    return {key: [_value(word.strip()) for word in text.split(",")] for key, text in lists.items()}
-
-
-def _value(word: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(word)
-        except ValueError:
-            continue
-    return word
+    return {key: [value(word.strip()) for word in text.split(",")] for key, text in lists.items()}
 
 
 def _point(values: dict[str, Any], seed: Any) -> tuple[Any, ...]:

@@ -28,8 +28,17 @@ def command(run: PastRun, changes: Mapping[str, Sequence[Any]]) -> str:
     return shlex.join(["python", *HEAD, "-m", *kept, *changed])
 
 
+def again(said: Any) -> str:
+    """A grid's own command, under the same checks; empty where it is not one of ours."""
+    words = _checked(said)
+    return "" if words is None else shlex.join(["python", *HEAD, *words])
+
+
 def _words(run: PastRun) -> list[str] | None:
-    said = run.result.get("command") or run.environment.get("command")
+    return _checked(run.result.get("command") or run.environment.get("command"))
+
+
+def _checked(said: Any) -> list[str] | None:
     try:
         words = shlex.split(said) if isinstance(said, str) else said if isinstance(said, list) else []
     except ValueError:

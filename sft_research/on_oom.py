@@ -53,6 +53,13 @@ def parts(batch: Mapping[str, Any], count: int, flat: bool) -> Iterator[dict[str
         yield {key: value[of_part] for key, value in batch.items()}
 
 
+def in_smaller(rows: int, accumulation: int, most: int) -> tuple[int, int]:
+    """(rows a batch, batches a step) of the same rows a step, with `most` rows a batch, or fewer where that number does
+    not divide `rows`."""
+    fewer = next(n for n in range(max(most, 1), 0, -1) if rows % n == 0)
+    return fewer, accumulation * (rows // fewer)
+
+
 class InParts:
     """A trainer's batches of the present optimizer step, and the number of parts that each is taken in."""
 
@@ -110,12 +117,12 @@ class InParts:
             raise error
         self.count *= 2
         args = self.trainer.args
+        whole = args.per_device_train_batch_size
         log.warning(
             "Out of memory at step %d (%s). From here on a batch is taken in %d parts, with the same rows and loss a "
             "step. To begin so: training.per_device_train_batch_size=%d training.gradient_accumulation_steps=%d",
             self.trainer.state.global_step + 1,
             str(error).splitlines()[0],
             self.count,
-            max(1, args.per_device_train_batch_size // self.count),
-            args.gradient_accumulation_steps * self.count,
+            *in_smaller(whole, args.gradient_accumulation_steps, whole // self.count),
         )

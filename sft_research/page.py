@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
-from pathlib import Path
 
 from sft_research.counts import Split, histogram, percentiles
+from sft_research.document import document
 from sft_research.look import Preview, Shown
 from sft_research.tables import Table, tables, warnings
 from sft_research.visible import Gap, Piece, elided
@@ -14,7 +14,6 @@ from sft_research.visible import Gap, Piece, elided
 KEPT = 1000  # tokens at either end of a long stretch of one kind
 BARS = 40
 WIDTH, HEIGHT, LEFT, BELOW, ABOVE = 480, 130, 8, 18, 16  # of a histogram and of its margins, in pixels
-STYLE = Path(__file__).with_name("page.css")
 
 
 def page(preview: Preview) -> str:
@@ -35,25 +34,7 @@ def page(preview: Preview) -> str:
         _table(packings),
         f"<footer>Made by<pre>{escape(preview.command)}</pre></footer>",
     ]
-    return _document(f"{preview.title}: preview", "\n".join(body))
-
-
-def _document(title: str, body: str) -> str:
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{escape(title)}</title>
-<style>
-{STYLE.read_text("utf-8")}</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
+    return document(f"{preview.title}: preview", "\n".join(body), ["page.css"])
 
 
 def _facts(preview: Preview) -> str:

@@ -26,11 +26,14 @@ class PastRun:
     """One run's folder. `config` is flat: {"lora.r": 8, ...}; `result` is that of result.json, or empty."""
 
     folder: Path
-    state: str  # finished, failed, interrupted, running, paused, unfinished
+    state: str  # finished, failed, interrupted, running, paused, unfinished; of a grid also waiting, never started
     why: str  # in one line, where it is not finished
     config: dict[str, Any]
     result: dict[str, Any]
     failure: dict[str, Any] = field(default_factory=dict)
+    grids: tuple[Path, ...] = ()  # the folders of the grids that plan it
+    planned: dict[str, Any] = field(default_factory=dict)  # what its overrides set there: {"lora.r": 8, ...}
+    is_there: bool = True  # or only planned
 
     @property
     def name(self) -> str:
@@ -38,7 +41,7 @@ class PastRun:
 
     @property
     def seed(self) -> Any:
-        return self.config.get("seed")
+        return self.config.get("seed", self.planned.get("seed"))
 
     @cached_property
     def metrics(self) -> list[dict[str, float]]:
@@ -87,16 +90,22 @@ def find(places: Sequence[Path]) -> list[PastRun]:
     """Every run in these folders and those below, each once; raises ConfigError where there is none."""
     folders: dict[Path, Path] = {}
     for place in places:
-        if not place.is_dir():
-            fact = "is a file" if place.exists() else "is not there"
-            raise ConfigError(
-                f"{place} {fact}. Fix: python -m sft_research.compare runs/NAME, a folder of runs"
-            )
-        below = list(_below(place, DEEPEST))
-        if not below:
+        if not (found := below(place)):
             raise ConfigError(f"{place} holds no run. Fix: name a run's folder, or one of runs, as runs/NAME")
-        folders |= {folder.resolve(): folder for folder in below}
+        folders |= {folder.resolve(): folder for folder in found}
     return [read(folder) for folder in folders.values()]
+
+
+def below(place: Path) -> list[Path]:
+    """The folders of runs at and below `place`; raises ConfigError where that is no folder."""
+    if not place.is_dir():
+        fact = "is a file" if place.exists() else "is not there"
+        raise ConfigError(f"{place} {fact}. Fix: python -m sft_research.compare runs/NAME, a folder of runs")
+    return list(_below(place, DEEPEST))
+
+
+def is_run(folder: Path) -> bool:
+    return any((folder / mark).is_file() for mark in MARKS)
 
 
 def read(folder: Path) -> PastRun:
@@ -108,18 +117,18 @@ def read(folder: Path) -> PastRun:
     if result:
         return PastRun(folder, "finished", "", config, result)
     if lock.is_held(lock.of(folder)):
-        return PastRun(folder, "running", _at(folder), config, {})
+        return PastRun(folder, "running", at_step(folder), config, {})
     if failure:
         state = "interrupted" if failure.get("status") == "interrupted" else "failed"
         return PastRun(folder, state, _cause(failure), config, {}, failure)
     if read_json(folder / "state.json").get("state") == "paused":
-        return PastRun(folder, "paused", f"{_at(folder)}{_loss_there(folder)}", config, {})
+        return PastRun(folder, "paused", f"{at_step(folder)}{_loss_there(folder)}", config, {})
     torn = "result.json is torn" if (folder / "result.json").exists() else "ended without a result"
-    return PastRun(folder, "unfinished", f"{torn}, {_at(folder)}", config, {})
+    return PastRun(folder, "unfinished", f"{torn}, {at_step(folder)}", config, {})
 
 
 def _below(place: Path, deep: int) -> Iterator[Path]:
-    if any((place / mark).is_file() for mark in MARKS):
+    if is_run(place):
         yield place
     elif deep:
         for folder in sorted(f for f in place.iterdir() if f.is_dir() and not f.name.startswith(".")):
@@ -127,7 +136,7 @@ def _below(place: Path, deep: int) -> Iterator[Path]:
                 yield from _below(folder, deep - 1)
 
 
-def _at(folder: Path) -> str:
+def at_step(folder: Path) -> str:
     """How far its metrics.jsonl got."""
     steps = [row.get("step", 0) for row in PastRun(folder, "", "", {}, {}).metrics]
     return f"at step {max(steps):.0f}" if steps else "before its first step"

@@ -6,12 +6,13 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
 from threading import Thread
-from typing import IO
+from typing import IO, Any, Protocol, Self
 
 from sft_research import lock
 
@@ -51,6 +52,36 @@ class Ended:
     tail: str
 
 
+class Child(Protocol):
+    """A process as subprocess.Popen gives it."""
+
+    @property
+    def returncode(self) -> int | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self) -> int | None: ...
+    def send_signal(self, sig: int) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: Any) -> None: ...
+
+
+# Starts a point's command with an environment, a file for what it says, and open files that it inherits.
+Begin = Callable[[Point, Mapping[str, str], IO[bytes], Sequence[int]], Child]
+
+
+def begun(point: Point, environment: Mapping[str, str], said: IO[bytes], keeps: Sequence[int]) -> Child:
+    """By a new interpreter."""
+    return subprocess.Popen(
+        point.command,
+        cwd=point.cwd,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=said,
+        start_new_session=True,
+        env=environment,
+        pass_fds=keeps,
+    )
+
+
 @dataclass
 class Process:
     """A point's process on this machine, in a session of its own: a signal reaches it through its grid alone.
@@ -62,28 +93,24 @@ class Process:
     point: Point
     environment: Mapping[str, str]
     keeps: Sequence[int] = ()  # open files that it inherits
+    begin: Begin = begun
 
     def __post_init__(self) -> None:
+        with suppress(OSError):  # what an earlier process did last is not what this one does
+            Path(self.point.cwd, self.point.folder, "state.json").unlink()
         self._said: IO[bytes] = TemporaryFile()  # noqa: SIM115, closed in `ended`
-        self._process = subprocess.Popen(
-            self.point.command,
-            cwd=self.point.cwd,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=self._said,
-            start_new_session=True,
-            env={**self.environment, LIFELINE: "stdin", GRID: self.point.grid},
-            pass_fds=self.keeps,
-        )
+        environment = {**self.environment, LIFELINE: "stdin", GRID: self.point.grid}
+        self._process = self.begin(self.point, environment, self._said, self.keeps)
 
     def ended(self, wait: bool = False) -> Ended | None:
         """How it ended; None while it goes on."""
         if self._process.poll() is None and not wait:
             return None
         with self._process, self._said:  # closed, and waited for
-            self._process.wait()
+            status = self._process.wait()
             self._said.seek(0)
-            return Ended(self._process.returncode, self._said.read().decode(errors="replace")[-2000:])
+            assert status is not None
+            return Ended(status, self._said.read().decode(errors="replace")[-2000:])
 
     def signal(self, number: int) -> None:
         self._process.send_signal(number)

@@ -61,8 +61,17 @@ class Point:
     @property
     def scale_times_lr(self) -> float | None:
         """alpha / r (or alpha / sqrt(r)) x learning rate, to 9 digits."""
-        scale, lr = number(self.any.result.get("lora_scale")), number(self.any.config.get("optimizer.lr"))
-        return None if scale is None or lr is None else float(f"{scale * lr:.9g}")
+        return _product(self.any.result.get("lora_scale"), self.any.config.get("optimizer.lr"))
+
+    @property
+    def alpha_times_lr(self) -> float | None:
+        """alpha x learning rate, whatever the rank."""
+        return _product(self.any.config.get("lora.alpha"), self.any.config.get("optimizer.lr"))
+
+
+def _product(one: Any, other: Any) -> float | None:
+    a, b = number(one), number(other)
+    return None if a is None or b is None else float(f"{a * b:.9g}")
 
 
 def deciding(run: PastRun) -> dict[str, Any]:
@@ -77,8 +86,13 @@ def varied(runs: Sequence[PastRun]) -> list[str]:
     differ = [key for key in keys if len({repr(config.get(key)) for config in configs}) > 1]
     if all(run.config.get("dataset.seed") == run.seed for run in runs if run.config):
         differ = [key for key in differ if key != "dataset.seed"]  # it follows the run's
+    return ordered(differ)
+
+
+def ordered(keys: Iterable[str]) -> list[str]:
+    """Rank, alpha and learning rate first, the others by name."""
     first = ("lora.r", "lora.alpha", "optimizer.lr")
-    return sorted(differ, key=lambda key: (first.index(key) if key in first else len(first), key))
+    return sorted(keys, key=lambda key: (first.index(key) if key in first else len(first), key))
 
 
 def settings(run: PastRun, keys: Sequence[str]) -> dict[str, Any]:

@@ -89,10 +89,10 @@ class Folder:
                     raise
 
     def note(self, state: str, **numbers: Any) -> None:
-        """What the run does now, for a grid that shows it: state.json. Not worth failing for."""
+        """What the run does now, for a grid that shows it: state.json. Not worth failing or waiting for the disk."""
         process = {"state": state, "host": lock.host(), "process": os.getpid(), "time": time.time()}
         with suppress(OSError):
-            self.write_json("state.json", process | numbers)
+            checkpoint.write_json(self / "state.json", secrets.redact(process | numbers), kept=False)
 
     def write_json(self, name: str, value: Any) -> None:
         checkpoint.write_json(self / name, secrets.redact(value))
@@ -158,5 +158,8 @@ class Folder:
         made = result.result_of(self.run, self.weights, data, metrics, before, after, curves, seconds)
         draw(self / "metrics.jsonl", self / "curves.png", title=f"{self.run.experiment} / {self.run.name}")
         (self / "README.md").write_text(secrets.redact(card(made)))
+        checkpoint.sync(self.path, "*")  # what result.json says to be there
         self.write_json("result.json", asdict(made))
+        stopping.too_late()
+        self.note("finished")
         return made

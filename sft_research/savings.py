@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sft_research.config import CONF_DIR, Run
 from sft_research.memory import Batch, batch_size, estimate
+from sft_research.on_oom import in_smaller
 
 Overrides = tuple[str, ...]
 ENOUGH = 0.9  # of the memory that there is, for a run that is said to fit
@@ -53,8 +54,11 @@ def candidates(cfg: DictConfig, batch: Batch) -> Iterator[Overrides]:
     """The ones that change the result least come first."""
     rows, accumulation = batch_size(cfg)
     if rows > 1:
-        halved = f"training.per_device_train_batch_size={-(-rows // 2)}"
-        yield (halved, f"training.gradient_accumulation_steps={2 * accumulation}")
+        fewer, more = in_smaller(rows, accumulation, rows // 2)
+        yield (
+            f"training.per_device_train_batch_size={fewer}",
+            f"training.gradient_accumulation_steps={more}",
+        )
     if cfg.backend.get("gradient_checkpointing") in ("auto", False):
         yield ("backend.gradient_checkpointing=true",)
     if "r" not in cfg.lora:

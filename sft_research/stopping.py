@@ -23,6 +23,7 @@ NOTED_CTRL_C = (
 
 _asked: int | None = None  # the signal that came
 _polled = False  # whether there are safe points ahead
+_over = False  # whether there is nothing left to stop
 
 
 class Stopped(KeyboardInterrupt):
@@ -40,18 +41,18 @@ class Stopped(KeyboardInterrupt):
 @contextmanager
 def listening(note: Callable[[int, FrameType | None], None] | None = None) -> Iterator[None]:
     """Take the signals inside, by `note` where it is given; in a thread, where Python allows no handler, do nothing."""
-    global _asked
+    global _asked, _over
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _asked = None
+    _asked, _over = None, False
     before = {number: signal.signal(number, note or _note) for number in SIGNALS}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _asked = None
+        _asked, _over = None, False
 
 
 @contextmanager
@@ -63,6 +64,12 @@ def at_safe_points() -> Iterator[None]:
         yield
     finally:
         _polled = False
+
+
+def too_late() -> None:
+    """The run has its result: a signal that comes now stops nothing, but for a second Ctrl-C, which leaves at once."""
+    global _over
+    _over = True
 
 
 @contextmanager
@@ -91,6 +98,8 @@ def _note(number: int, frame: FrameType | None) -> None:
         return  # a second SIGTERM must not disturb the leaving
     _asked = number
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C waits for nothing
+    if _over:
+        return
     if not _polled:
         raise Stopped(number)
     with suppress(OSError):  # who read it may be gone, as `| tee` is by the same Ctrl-C

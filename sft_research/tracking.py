@@ -186,8 +186,12 @@ def wandb_key_is_configured() -> bool:
     """WANDB_API_KEY, or `wandb login`'s line in ~/.netrc; asked without importing wandb."""
     if os.environ.get("WANDB_API_KEY"):
         return True
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0]
     try:
-        return netrc.netrc().authenticators(host) is not None
+        return netrc.netrc().authenticators(host()) is not None
     except (OSError, netrc.NetrcParseError):
         return False
+
+
+def host() -> str:
+    """Of W&B's server."""
+    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0]

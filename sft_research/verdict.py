@@ -8,13 +8,13 @@ from typing import Any
 
 from sft_research.ahead import Finding, ahead, over_rows
 from sft_research.comparison import Comparison, Ranked
+from sft_research.edges import NAMES, edges
 from sft_research.effects import Effect, Product, effects, product_alone
-from sft_research.next_runs import command
-from sft_research.points import label, sorted_values, text
+from sft_research.lacking import goes_on, is_planned, progress, so_far, to_do
+from sft_research.next_runs import again, command
+from sft_research.past_grids import command_of
+from sft_research.points import label, text
 from sft_research.spread import Interval, block_residual
-from sft_research.untrusted import number
-
-NAMES = {"lora.r": "rank", "lora.alpha": "alpha", "optimizer.lr": "learning rate"}
 
 
 @dataclass(frozen=True)
@@ -26,71 +26,79 @@ class Verdict:
     between_seeds: Interval | None = None  # second minus best, above 0 where the best is better
     between_rows: Interval | None = None
     effects: list[Effect] = field(default_factory=list)
-    product: Product | None = None
+    product: Product | None = None  # of scale and learning rate
+    of_alpha: Product | None = None  # of alpha and learning rate, without the rank
 
 
 def verdict(c: Comparison) -> Verdict:
     """Of the points of the first section that have all seeds."""
     whole = [row for row in c.ranked if row.is_whole]
     if not whole:
-        return Verdict("No run has finished", _missing(c))
+        return Verdict("No run has finished", [*_progress(c), *_missing(c)])
     if len(whole) == 1:
-        return Verdict(_alone(c, whole[0]), [*(_lacking(c, row) for row in c.ranked[1:5]), *_missing(c)])
+        others = [finding for row in c.ranked[1:5] for finding in _lacking(c, row)]
+        return Verdict(_alone(c, whole[0]) + so_far(c), [*_progress(c), *others, *_missing(c)])
     best, second = whole[:2]
     residual = block_residual([[row.values[seed] for seed in c.seeds] for row in whole])
     noise = (residual[0] / len(c.seeds), residual[1]) if residual else None
     means = [row.mean for row in whole]
     found = effects([row.point.settings for row in whole], means, noise)
     product = product_alone([row.point.scale_times_lr for row in whole], means, noise)
+    of_alpha = product_alone([row.point.alpha_times_lr for row in whole], means, noise)
     led = ahead(c, whole, residual)
     rows_said, rows = over_rows(c, best, second)
-    matter = [*_edges(c, best, whole), *_effects(found, bool(noise), len(whole)), *_product(product)]
-    more = [*led.more, *_incomplete(c, best), *_missing(c)]
-    return Verdict(
-        led.title, [*led.findings, *rows_said, *matter, *more], led.between_seeds, rows, found, product
-    )
+    matter = [
+        *edges(c, best, whole, found, residual),
+        *_effects(found, bool(noise), len(whole)),
+        *_products(product, of_alpha, whole),
+    ]
+    more = [*([] if to_do(c) else led.more), *_incomplete(c, best), *_missing(c)]  # the grid goes first
+    findings = [*_progress(c), *led.findings, *rows_said, *matter, *more]
+    return Verdict(led.title + so_far(c), findings, led.between_seeds, rows, found, product, of_alpha)
 
 
-def _edges(c: Comparison, best: Ranked, whole: Sequence[Ranked]) -> list[Finding]:
-    """Where the best value of a numeric setting is the lowest or highest that was tried."""
-    found = []
-    for key, value in best.point.settings.items():
-        tried = [v for v in sorted_values(row.point.settings[key] for row in whole) if number(v) is not None]
-        if len(tried) < 2 or value not in (tried[0], tried[-1]):
-            continue
-        lowest = value == tried[0]
-        beside = tried[1] if lowest else tried[-2]
-        ratio = value / beside if beside and value > 0 and beside > 0 else 0.0
-        further = round(value * ratio) if isinstance(value, int) else float(f"{value * ratio:.2g}")
-        commands = []
-        if ratio and further > 0 and further != value:
-            commands = [command(best.point.any, {key: [further], "seed": c.seeds})]
-        name, end = NAMES.get(key, key), "lowest" if lowest else "highest"
-        said = f"The best {name}, {text(value)}, is the {end} of {len(tried)} tried"
-        advice = f"try {'lower' if lowest else 'higher'} {name}s"
-        found.append(Finding("edge", f"{said}: {advice}.", [one for one in commands if one]))
-    return found
+def _progress(c: Comparison) -> list[Finding]:
+    """How far the grids are, and the command that goes on with one that nothing drives."""
+    said = progress(c.runs)
+    if not said:
+        return []
+    if goes_on(c):
+        return [Finding("grid", f"{said}. All below is of those that are finished.")]
+    left = sorted({grid for run in c.unfinished if run.state != "paused" for grid in run.grids})
+    commands = [one for grid in left[:3] if (one := again(command_of(grid)))]
+    tail = "; its own command goes on with it:" if len(left) == 1 else "; their own commands go on with them:"
+    return [Finding("grid", f"{said}{tail if commands else '.'}", commands)]
 
 
 def _effects(found: Sequence[Effect], has_noise: bool, points: int) -> list[Finding]:
+    found = [one for one in found if len(one.means) > 1]
     if not found or points < 3:
         return []
     said = [
         f"{NAMES.get(one.key, one.key)} {one.share:.0%}{'' if one.is_clear else ' (within the spread between seeds)'}"
         for one in found
     ]
-    rest = max(1 - sum(one.share for one in found), 0.0)
+    rest = 1 - sum(one.share for one in found)
+    together = f"together, beyond each alone, {max(rest, 0.0):.0%}"
+    if rest < -0.005:
+        together = "shares overlap, as not every combination is there"
     tail = "" if has_noise else "; with one seed, chance is in all of them"
     lead = f"Of the differences between {points} points"
-    return [Finding("effects", f"{lead}, {', '.join(said)}; together, beyond each alone, {rest:.0%}{tail}.")]
+    return [Finding("effects", f"{lead}, {', '.join(said)}; {together}{tail}.")]
 
 
-def _product(product: Product | None) -> list[Finding]:
-    if product is None:
-        return []
-    said = (
-        f"scale x learning rate alone explains {product.share:.0%} of the differences, "
-        f"with {product.products} values in place of {product.points} points"
+def _products(product: Product | None, of_alpha: Product | None, whole: Sequence[Ranked]) -> list[Finding]:
+    """Whether scale x learning rate is all; where the rank varies too, alpha x learning rate beside it."""
+    said = [_said("Scale x learning rate", product)] if product else _unshared(whole)
+    if of_alpha and len({repr(row.point.settings.get("lora.r")) for row in whole}) > 1:
+        said.append(_said("Alpha x learning rate, without the rank,", of_alpha))
+    return said
+
+
+def _said(what: str, product: Product) -> Finding:
+    lead = (
+        f"{what} alone explains {product.share:.0%} of the differences, with {product.products} values in place of "
+        f"{product.points} points ({product.adjusted:.0%} adjusted for their number)"
     )
     if product.is_all is None:
         end = "whether the rest is chance only more seeds can say."
@@ -98,7 +106,18 @@ def _product(product: Product | None) -> list[Finding]:
         end = f"what it leaves out is within the spread between seeds (lack of fit, p = {product.p:.2f}): it is all."
     else:
         end = f"what it leaves out is more than the spread between seeds (lack of fit, p = {product.p:.2g})."
-    return [Finding("product", f"{said[0].upper()}{said[1:]}; {end}")]
+    return Finding("product", f"{lead}; {end}")
+
+
+def _unshared(whole: Sequence[Ranked]) -> list[Finding]:
+    """Where it is the question, and no two points answer it."""
+    products = {row.point.scale_times_lr for row in whole}
+    parts = ("optimizer.lr", "lora.r", "lora.alpha")
+    vary = [key for key in parts if len({repr(row.point.settings.get(key)) for row in whole}) > 1]
+    if None in products or len(products) < len(whole) or len(vary) < 2 or vary[0] != "optimizer.lr":
+        return []
+    said = f"No two of {len(whole)} points share a scale x learning rate: whether it is all cannot be told."
+    return [Finding("product", said)]
 
 
 def _alone(c: Comparison, one: Ranked) -> str:
@@ -113,14 +132,19 @@ def _incomplete(c: Comparison, best: Ranked) -> list[Finding]:
         shared = [seed for seed in row.values if seed in best.values]
         lead = sum(c.metric.sign * (best.values[seed] - row.values[seed]) for seed in shared)
         if not row.is_whole and lead > 0:
-            return [_lacking(c, row, "is ahead of it on the seeds that it has; it ")]
+            return _lacking(c, row, "is ahead of it on the seeds that it has; it ")
     return []
 
 
-def _lacking(c: Comparison, row: Ranked, said: str = "") -> Finding:
-    lacking = [seed for seed in c.seeds if seed not in row.values]
-    one = command(row.point.any, {"seed": lacking})
-    return Finding("seeds", f"{row.point.label} {said}lacks seed {_listed(lacking)}:", [one] if one else [])
+def _lacking(c: Comparison, row: Ranked, said: str = "") -> list[Finding]:
+    """The seeds that a point lacks, with the command of those that do not come of themselves."""
+    seeds = [seed for seed in c.seeds if seed not in row.values]
+    if is_planned(c, row.point.label, seeds):
+        return (
+            [Finding("seeds", f"{row.point.label} {said}still lacks seed {_listed(seeds)}.")] if said else []
+        )
+    one = command(row.point.any, {"seed": seeds})
+    return [Finding("seeds", f"{row.point.label} {said}lacks seed {_listed(seeds)}:", [one] if one else [])]
 
 
 def _listed(seeds: Sequence[Any]) -> str:
@@ -156,4 +180,5 @@ def as_plain(verdict: Verdict) -> dict[str, Any]:
             for e in verdict.effects
         ],
         "scale_times_learning_rate": vars(verdict.product) if verdict.product else None,
+        "alpha_times_learning_rate": vars(verdict.of_alpha) if verdict.of_alpha else None,
     }

@@ -29,6 +29,18 @@ def test_a_manifest_lists_every_file_and_nothing_is_left_beside(tmp_path: Path) 
     assert whole(place)
 
 
+def test_the_disk_keeps_every_file_and_folder_before_the_name_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda opened: kept.append(os.readlink(f"/proc/self/fd/{opened}")))
+    write(tmp_path, 4)
+    beside = tmp_path / ".writing" / "checkpoint-4"
+    inside = [beside / name for name in ("", "weights", "part", "part/state.json", "manifest.json")]
+    assert {str(place) for place in inside} <= set(kept)
+    assert kept[-1] == str(tmp_path)
+
+
 def test_a_save_that_fails_leaves_the_older_one_and_no_half(tmp_path: Path) -> None:
     older = write(tmp_path, 4)
     with pytest.raises(FileNotFoundError), writing(tmp_path / "checkpoint-8") as beside:

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sft_research.compare_data import best_of, curves, data, score
+from sft_research.compare_data import curves, data, score
 from sft_research.comparison import compare
+from sft_research.pairs import best_of
 from sft_research.past_runs import find
 from sft_research.points import METRICS
 from sft_research.verdict import verdict

@@ -36,8 +36,8 @@ def test_what_is_not_ranked_stands_below_with_its_reason(tmp_path: Path) -> None
     write(failed, "failure.json", {"status": "failed", "error": "Boom", "message": "it broke"})
     text = shown(tmp_path)
     assert "  Not compared with these: loss tokens: 900, not 300\n" in text
-    assert "  failed      r=16 seed=1: Boom: it broke\n" in text
-    assert "  missing     r=32 seed=1\n" in text
+    assert "  failed        r=16 seed=1: Boom: it broke\n" in text
+    assert "  missing       r=32 seed=1\n" in text
     assert "  -      16  0.4000              1  lacks seed 1\n" in text
 
 

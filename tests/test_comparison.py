@@ -75,15 +75,17 @@ def test_nothing_finished_is_a_comparison_of_nothing(tmp_path: Path) -> None:
 
 
 def test_code_versions_and_machines_are_said_where_they_differ(tmp_path: Path) -> None:
-    run(tmp_path, r=4)
+    one = run(tmp_path, r=4)
     other = run(tmp_path, r=8, results={"preflight": "off"})
-    write(
-        other,
-        "environment.json",
-        {"git": {"commit": "d" * 40, "diff": "+"}, "cpu": "another", "packages": {"trl": "1"}},
-    )
+    for place, git, cpu, version in (
+        (one, {"commit": "c" * 40, "diff": ""}, "a cpu", "1"),
+        (other, {"commit": "d" * 40, "diff": "+"}, "another", "2"),
+    ):
+        packages = {"trl": version, "zinc": version}  # of which no number depends on the latter
+        write(place, "environment.json", {"git": git, "cpu": cpu, "packages": packages})
     assert compared(tmp_path).notes == [
         "code differs: cccccccccccc, dddddddddddd with changes",
+        "trl differs: 1, 2",
         "processor differs: a cpu, another",
         "not proven by preflight: " + f"{tmp_path.name}/{other.name}",
     ]

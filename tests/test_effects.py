@@ -42,6 +42,8 @@ def test_the_product_alone_by_hand() -> None:
     # Products 1, 2, 2, 4 with means 1, 2, 3, 6: only 2 and 3 share one, and leave 0.5 of 14.
     found = product_alone([1.0, 2.0, 2.0, 4.0], [1.0, 2.0, 3.0, 6.0], None)
     assert found is not None
+    # Adjusted: 1 - (0.5 / 14) x (4 - 1) / (4 - 3).
+    assert found.adjusted == pytest.approx(1 - 1.5 / 14)
     assert (found.share, found.products, found.points) == (pytest.approx(1 - 0.5 / 14), 3, 4)
     assert found.is_all is None
     # F = 0.5 / 1 / 0.1 = 5 of 1 and 10: p = 0.0493, just more than chance; over 0.2 it is 2.5, and chance.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -26,9 +27,28 @@ def test_versions_command_and_data_are_named(monkeypatch: pytest.MonkeyPatch) ->
     assert (found["cpu_threads"] > 0, found["working_folder"]) == (True, str(Path.cwd()))
 
 
-def test_a_package_that_is_absent_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "PACKAGES", ("torch", "no-such-package"))
-    assert list(environment.describe("")["packages"]) == ["torch"]
+def test_all_that_is_installed_is_listed_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place, name, version in (
+        ("a", "Zinc", "1.0"),
+        ("a", "alum", "2.0"),
+        ("b", "alum", "3.0"),
+        ("b", "", ""),
+    ):
+        info = tmp_path / place / f"{name}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n" if name else "")
+    monkeypatch.setattr("sys.path", [str(tmp_path / "a"), str(tmp_path / "b")])
+    assert list(environment.packages().items()) == [("alum", "2.0"), ("Zinc", "1.0")]
+
+
+def test_the_limits_that_are_set_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = {
+        resource.RLIMIT_FSIZE: 512_000,
+        resource.RLIMIT_AS: resource.RLIM_INFINITY,
+        resource.RLIMIT_NOFILE: 1024,
+    }
+    monkeypatch.setattr("resource.getrlimit", lambda which: (of[which], resource.RLIM_INFINITY))
+    assert environment.limits() == {"RLIMIT_FSIZE": 512_000, "RLIMIT_NOFILE": 1024}
 
 
 def test_the_commit_comes_with_what_is_not_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,15 @@ A_RUN_HAS = (
             "optimizer.dampening: there is no such key. optimizer has: lr, momentum, weight_decay. "
             "Fix: +optimizer.dampening=...",
         ),
+        (
+            ["model=tiny", "lora=default,rslora"],
+            "lora=default,rslora is several values, and a run takes one. Fix: -m lora=default,rslora, one run each",
+        ),
+        (
+            ["lora.r=8,16"],
+            "lora.r=8,16 is several values, and a run takes one. Fix: -m lora.r=8,16, one run each, "
+            "or as a list: lora.r=[8,16]",
+        ),
         (["training.learning_rate=1"], "training.learning_rate is decided elsewhere. Fix: optimizer.lr=..."),
         (
             ["lora=r16"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -121,6 +122,25 @@ def test_sweep_json_says_of_every_point_what_became_of_it(tmp_path: Path) -> Non
     }
     assert {label: point["folder"] for label, point in found.items()}["done"] == "../../done"
     assert (tmp_path / "grids" / "of-a-test" / found["done"]["folder"] / "result.json").is_file()
+
+
+def test_a_full_disk_is_said_once_and_sweep_json_written_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    made = grid(tmp_path, {"a": ""})
+    with made.held():
+        made.look()
+        monkeypatch.setattr(os, "fsync", full)
+        made.goes_on({made.points[0]: ("n1", None)})
+        made.ended(made.points[0], Ended(7, ""))
+        monkeypatch.undo()
+        assert points_in(made.folder / "sweep.json")["a"]["state"] == "waiting"
+        made.write()
+    assert points_in(made.folder / "sweep.json")["a"]["state"] == "failed"
+    assert caplog.messages == ["sweep.json could not be written: [Errno 28] No space left on device"]
 
 
 def test_a_point_that_no_longer_goes_on_waits_again(tmp_path: Path) -> None:

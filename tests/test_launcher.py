@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hydra.core.utils import JobStatus
 
+from sft_research import hardware
 from sft_research.config import compose
 from sft_research.grid import Grid
 from sft_research.launcher import GridFailed, launch
@@ -89,10 +90,27 @@ def test_a_run_that_goes_on_elsewhere_is_waited_for_and_its_result_taken(tmp_pat
         assert [job.return_value for job in run_here(made)] == [0.5]
 
 
+# A format that notes which module its process was started with.
+SPY = """
+import sys
+from sft_research.dataset_format import Thinking
+
+class Spy(Thinking):
+    pass
+
+with open("started_with", "a") as file:
+    print(sys.modules["__main__"].__spec__.name, file=file)
+"""
+ON_A_CPU = sys.platform == "linux" and not hardware.gpu()
+
+
 def test_a_grid_really_trains_and_is_skipped_the_second_time(tmp_path: Path) -> None:
-    typed = [*TINY, "tracking=none", "training.max_steps=1", "lora.r=2,4"]
+    (tmp_path / "spy.py").write_text(SPY)
+    typed = [*TINY, "tracking=none", "dataset_format._target_=spy.Spy", "training.max_steps=1", "lora.r=2,4"]
     done = started(["-m", *typed], tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
+    module = "sft_research.warm_parent" if ON_A_CPU else "sft_research.train"
+    assert (tmp_path / "started_with").read_text().split() == [module, module]
     folders = [tmp_path / compose([*typed[:-1], f"lora.r={r}"]).folder for r in (2, 4)]
     ids = [json.loads((folder / "result.json").read_text())["trainable_parameters"] for folder in folders]
     assert ids == [2 * 2 * 1024, 2 * 4 * 1024]  # two layers, r * (n + m) summed over seven modules
@@ -229,19 +247,24 @@ def running(cwd: Path) -> list[int]:
 
 
 @pytest.mark.long
-def test_a_real_run_of_a_killed_grid_saves_and_the_grid_goes_on(tmp_path: Path) -> None:
-    typed = [*TINY, "tracking=none", "backend=transformers", "training.num_train_epochs=40", "seed=1"]
-    folder = tmp_path / compose(typed).folder
-    command = [sys.executable, "-m", "sft_research.train", "-m", *typed]
-    file = folder / "metrics.jsonl"
+def test_real_runs_of_a_killed_grid_save_and_the_grid_goes_on(tmp_path: Path) -> None:
+    typed = [*TINY, "tracking=none", "backend=transformers", "training.num_train_epochs=40"]
+    folders = [tmp_path / compose([*typed, f"seed={seed}"]).folder for seed in (1, 2)]
+    arguments = ["-m", *typed, "seed=1,2", "hydra.launcher.n=2"]
+    command = [sys.executable, "-m", "sft_research.train", *arguments]
+    files = [folder / "metrics.jsonl" for folder in folders]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as grid:
-        until(lambda: file.exists() and "train/loss" in file.read_text(), 120)
+        until(lambda: all(file.exists() and "train/loss" in file.read_text() for file in files), 300)
+        pids = [json.loads((folder / "state.json").read_text())["process"] for folder in folders]
+        if ON_A_CPU:  # they are forked, and the parent goes as well
+            assert all(b"warm_parent" in Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids)
         grid.kill()
     until(lambda: not running(tmp_path), 60)
-    done = started(["-m", *typed], tmp_path)
+    done = started(arguments, tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "Interrupted by SIGTERM at step" in (folder / "train.log").read_text()
-    assert not [place for place in folder.parent.iterdir() if "~" in place.name]
+    for folder in folders:
+        assert "Interrupted by SIGTERM at step" in (folder / "train.log").read_text()
+    assert not [place for place in folders[0].parent.iterdir() if "~" in place.name]
 
 
 @pytest.mark.parametrize("launcher", ["slurm", "ray"])

@@ -64,6 +64,13 @@ def test_a_second_drawing_waits_for_a_second(going_on: Grid) -> None:
     assert console.getvalue().count("waiting of 3 runs") == 1
 
 
+def test_those_that_were_stopped_are_counted(going_on: Grid) -> None:
+    going_on.became[going_on.points[1]] = Became("interrupted")
+    console = Terminal()
+    Live(going_on, console).show()
+    assert console.getvalue().splitlines()[-1] == "  1 interrupted, 1 running, 1 waiting of 3 runs"
+
+
 def test_more_runs_than_lines_are_counted(going_on: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((72, 4)))
     console = Terminal()

@@ -157,7 +157,7 @@ def test_of_those_who_begin_at_once_where_nothing_locks_one_holds_the_file(
 
     def at_once(place: Path) -> str:
         found = look(place)
-        if not hasattr(looked, "before"):
+        if threading.current_thread() in threads and not hasattr(looked, "before"):
             looked.before = found
             first_look.wait()  # all three have found the file empty
         return found
@@ -186,6 +186,43 @@ def test_of_those_who_begin_at_once_where_nothing_locks_one_holds_the_file(
     for thread in threads:
         thread.join()
     assert sorted(ends) == ["holds it", *["runs/mine is being written by another process"] * 2]
+
+
+ELSEWHERE = "elsewhere 17 abcd 3\n"
+QUICK = "from sft_research import lock; lock.BEAT_S = 0.05\n"
+
+
+def test_a_holder_whose_lock_was_taken_over_while_it_was_suspended_ends_itself(tmp_path: Path) -> None:
+    """By another host, to which the folder passes no lock on."""
+    file = tmp_path / "lock"
+    command = [sys.executable, "-c", QUICK + HOLD, str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        process.stdout.readline()
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        file.write_text(ELSEWHERE)
+        process.send_signal(signal.SIGCONT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert said == "\nruns/mine was taken over while this process was suspended: it ends.\n"
+    assert file.read_text() == ELSEWHERE
+
+
+def test_what_another_wrote_over_a_lock_is_left_when_its_holder_is_done(tmp_path: Path) -> None:
+    file = tmp_path / "lock"
+    with lock.held(file, tmp_path):
+        file.write_text(ELSEWHERE)
+    assert file.read_text() == ELSEWHERE
+
+
+def test_a_link_in_the_place_of_a_lock_is_refused_and_not_followed(tmp_path: Path) -> None:
+    file = tmp_path / ".a b.lock"
+    file.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError) as refused, lock.held(file, tmp_path / "a b"):
+        pass
+    assert str(refused.value) == f"{file} is a symbolic link, where a lock is to be. Fix: rm '{file}'"
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_lock_is_looked_at_without_being_taken(tmp_path: Path) -> None:

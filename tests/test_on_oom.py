@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from sft_research.on_oom import InParts, out_of_memory, parts, rows_in
+from sft_research.on_oom import InParts, in_smaller, out_of_memory, parts, rows_in
 from tests.trainers import make
 
 CPU_REFUSAL = (
@@ -142,6 +142,33 @@ def test_a_half_that_does_not_fit_is_halved_and_one_row_that_does_not_fit_fails(
     assert trained(tmp_path, 1)[2] == [2, 8, 8]
     with pytest.raises(RuntimeError, match="can't allocate memory"):
         trained(tmp_path, 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "accumulation", "most", "same"),
+    [
+        (8, 1, 2, (2, 4)),
+        (6, 2, 1, (1, 12)),
+        (6, 2, 3, (3, 4)),
+        (5, 1, 2, (1, 5)),
+        (9, 1, 4, (3, 3)),
+        (2, 3, 0, (1, 6)),
+    ],
+)
+def test_smaller_batches_have_the_rows_of_a_step(
+    rows: int, accumulation: int, most: int, same: tuple[int, int]
+) -> None:
+    assert in_smaller(rows, accumulation, most) == same
+    assert same[0] * same[1] == rows * accumulation
+
+
+def test_what_to_begin_with_has_the_rows_of_a_step(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Three rows in two parts are of one row and of two: batches of a size would be of one."""
+    trained(tmp_path, 2, "training.per_device_train_batch_size=3")
+    said = "training.per_device_train_batch_size=1 training.gradient_accumulation_steps=6"
+    assert [message.partition("To begin so: ")[2] for message in caplog.messages if "parts" in message] == [
+        said
+    ]
 
 
 def test_without_the_setting_the_first_refusal_fails_the_run(tmp_path: Path) -> None:

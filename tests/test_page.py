@@ -105,7 +105,8 @@ def test_rows_and_their_faults_can_hold_anything(evil):
 
 def test_the_page_fetches_nothing_and_knows_the_dark():
     made = page(toy())
-    assert re.findall(r"(?:src|href|url|import|http)[=(:\s]", made) == []
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    assert re.findall(r"(?:src|href|url|import|http)[=(:\s]", made.replace(policy, "", 1)) == []
     assert "color-scheme: light dark;" in made
     assert "--paper: light-dark(#fff, #14181c);" in made
     assert '<meta charset="utf-8">' in made

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from sft_research import lock
-from sft_research.point import Point
+from sft_research.point import Point, Process
 
 
 def test_the_lock_of_a_relative_folder_is_looked_for_where_its_grid_began(
@@ -19,3 +21,13 @@ def test_the_lock_of_a_relative_folder_is_looked_for_where_its_grid_began(
     with lock.held(tmp_path / "runs" / ".r=8.lock", tmp_path):
         assert point.held
     assert not point.held
+
+
+def test_what_an_earlier_process_noted_is_not_shown_of_a_new_one(tmp_path: Path) -> None:
+    """It notes its own when it has imported its libraries."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "state.json").write_text('{"state": "training", "step": 12}')
+    Process(Point((), Path("a"), (sys.executable, "-c", ""), "a", cwd=str(tmp_path)), os.environ).ended(
+        wait=True
+    )
+    assert not (tmp_path / "a" / "state.json").exists()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from sft_research import checkpoint
+from sft_research import checkpoint, stopping
 from sft_research.answers import Answer
 from sft_research.config import ConfigError, compose
 from sft_research.evaluate import Judged, Scores
@@ -47,6 +49,56 @@ def test_json_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
             folder.write_json("result.json", {"loss": 2.0})
         monkeypatch.undo()
     assert json.loads((folder / "result.json").read_text()) == {"loss": 1.0}
+
+
+def test_a_note_waits_for_no_disk_and_a_result_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A note is made every second, within a training step."""
+    folder = folder_of(tmp_path)
+    folder.path.mkdir(parents=True)
+    waited = []
+    monkeypatch.setattr(os, "fsync", waited.append)
+    folder.note("training", step=3)
+    assert (waited, json.loads((folder / "state.json").read_text())["step"]) == ([], 3)
+    folder.write_json("result.json", {})
+    assert len(waited) == 1
+
+
+def finish(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of a run, without what it takes from its trainer."""
+    scores = Scores(2.5, 0, None, None)
+    names: Any = dict.fromkeys(field.name for field in fields(Result)) | {"before": scores, "after": scores}
+    monkeypatch.setattr("sft_research.record.result.result_of", lambda *_: Result(**names))
+    monkeypatch.setattr("sft_research.record.draw", lambda *_, **__: None)
+    monkeypatch.setattr("sft_research.record.card", lambda _: "")
+    nothing = cast(Any, None)
+    folder.finish(nothing, nothing, scores, scores, "", 1.0)
+
+
+def test_a_signal_after_the_result_leaves_a_finished_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of(tmp_path)
+    with stopping.listening(), folder.open():
+        with stopping.at_safe_points():
+            finish(folder, monkeypatch)
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert not (folder / "failure.json").exists()
+    assert json.loads((folder / "state.json").read_text())["state"] == "finished"
+
+
+def test_the_disk_has_all_files_of_a_run_before_its_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folder_of(tmp_path)
+    folder.path.mkdir(parents=True)
+    (folder / "samples.jsonl").write_text("{}\n")
+    kept: list[str] = []
+    monkeypatch.setattr(
+        os, "fsync", lambda file: kept.append(Path(os.readlink(f"/proc/self/fd/{file}")).name)
+    )
+    finish(folder, monkeypatch)
+    assert sorted(kept[:3]) == ["README.md", "default", "samples.jsonl"]
+    assert kept[3:] == [".result.json.tmp"]
 
 
 def test_a_folder_that_another_process_writes_is_refused(tmp_path: Path) -> None:

@@ -70,6 +70,18 @@ with ending(), stopping.listening(), stopping.at_safe_points():
     assert (status, said) == (-signal.SIGINT, stopping.NOTED_CTRL_C.decode())
 
 
+def test_where_nothing_is_left_to_stop_only_a_second_ctrl_c_is_heard() -> None:
+    code = """
+with ending(), stopping.listening():
+    stopping.too_late()
+    os.kill(os.getpid(), signal.SIGTERM)
+    if sys.argv[1:]:
+        os.kill(os.getpid(), signal.SIGINT)
+"""
+    assert ended(code) == (0, "")
+    assert ended("sys.argv.append('twice')" + code) == (-signal.SIGINT, "")
+
+
 def test_the_handlers_of_before_are_back_afterwards() -> None:
     before = [signal.getsignal(number) for number in stopping.SIGNALS]
     with stopping.listening():

@@ -138,11 +138,50 @@ def test_what_matters_and_whether_it_is_the_product_alone(tmp_path: Path) -> Non
     assert found.product is not None
     assert (found.product.products, found.product.points, found.product.is_all) == (3, 4, True)
     assert texts(found, "product")[0].startswith(
-        "Scale x learning rate alone explains 100% of the differences, with 3 values in place of 4 points; what it "
-        "leaves out is within the spread between seeds (lack of fit, p = "
+        "Scale x learning rate alone explains 100% of the differences, with 3 values in place of 4 points (100% "
+        "adjusted for their number); what it leaves out is within the spread between seeds (lack of fit, p = "
     )
     assert texts(found, "effects")[0].startswith("Of the differences between 4 points, ")
     assert {effect.key for effect in found.effects} == {"lora.r", "optimizer.lr"}
+
+
+def test_a_product_of_alpha_and_rate_is_told_from_that_of_the_scale(tmp_path: Path) -> None:
+    # The loss follows alpha x rate: 4 at 0.016 and 0.032 is as 8. Scale x rate is another: 8 and 2e-3 is as 4 and 1e-3.
+    for r in (4, 8):
+        for lr, loss in ((1e-3, 0.6), (2e-3, 0.3)):
+            for seed in (0, 1):
+                run(tmp_path, r=r, lr=lr, seed=seed, loss=loss + seed * 0.1)
+    run(tmp_path, r=4, lr=4e-3, seed=0, loss=0.2)
+    run(tmp_path, r=4, lr=4e-3, seed=1, loss=0.302)
+    of_scale, of_alpha = texts(said(tmp_path), "product")
+    # Means .65, .35, .65, .35, .251: .35 and .65 share a product, and leave 0.3^2 / 2 = 0.045 of 0.1396 in all.
+    assert of_scale.startswith(
+        "Scale x learning rate alone explains 68% of the differences, with 4 values in place of 5 points (0% adjusted"
+    )
+    assert "more than the spread between seeds" in of_scale
+    assert of_alpha.startswith(
+        "Alpha x learning rate, without the rank, alone explains 100% of the differences, with 3 values in place of 5"
+    )
+    assert of_alpha.endswith(": it is all.")
+
+
+def test_points_that_share_no_product_cannot_tell(tmp_path: Path) -> None:
+    grid(tmp_path, {(4, 1e-3): [0.5], (4, 3e-3): [0.4], (8, 1e-3): [0.3]})
+    assert texts(said(tmp_path), "product")[0] == (
+        "No two of 3 points share a scale x learning rate: whether it is all cannot be told."
+    )
+
+
+def test_no_edge_is_called_where_the_next_value_is_level(tmp_path: Path) -> None:
+    # Seeds spread by 0.01 and less; rank 8 is level with 4, and 1e-3 is 0.3 above 2e-3.
+    losses = {
+        (4, 1e-3): [0.50, 0.61],
+        (4, 2e-3): [0.20, 0.30],
+        (8, 1e-3): [0.51, 0.60],
+        (8, 2e-3): [0.205, 0.30],
+    }
+    edges = texts(said(grid(tmp_path, losses)), "edge")
+    assert edges == ["The best learning rate, 0.002, is the highest of 2 tried: try higher learning rates."]
 
 
 def test_a_point_ahead_that_lacks_a_seed_is_named_with_its_command(tmp_path: Path) -> None:
