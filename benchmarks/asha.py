@@ -19,7 +19,7 @@ from contextlib import chdir, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from math import inf
+from math import comb, inf
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -32,6 +32,7 @@ from sft_research.config import NOT_IDENTITY
 from sft_research.grid import Grid
 from sft_research.past_runs import PastRun
 from sft_research.point import Ended, Point
+from sft_research.suggestion import SAMPLERS
 from tests.forked import Forker
 from tests.searches import Formula, search
 
@@ -86,6 +87,12 @@ class Table:
         """The loss of a point at its end."""
         return self.losses[values][self.tokens[-1]]
 
+    def by_chance(self, runs: int) -> float:
+        """By how much the best of so many points exceeds the winner, in the mean of all ways to pick them."""
+        losses = sorted(self.whole(values) for values in self.losses)
+        ways = [comb(len(losses) - 1 - place, runs - 1) for place in range(len(losses))]
+        return sum(w * loss for w, loss in zip(ways, losses, strict=True)) / sum(ways) - losses[0]
+
     def loss(self, words: dict[str, str], tokens: int) -> float:
         """What was measured there."""
         rows = self.losses[tuple(words[key] for key in self.varied)]
@@ -106,7 +113,10 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, nargs="+", help="folders of finished runs: a whole grid")
     parser.add_argument("--reduction", type=int, nargs="+", default=[3])
     parser.add_argument("--smallest", type=float, default=1 / 9, help="as hydra.sweeper.smallest")
-    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--sampler", choices=SAMPLERS, nargs="+", default=list(SAMPLERS))
+    parser.add_argument(
+        "--seeds", type=int, default=20, help="searches of each kind, for each seed of the runs"
+    )
     asked = parser.parse_args()
     launcher.LOOK_S = 0.0
     with tempfile.TemporaryDirectory() as place:
@@ -115,7 +125,11 @@ def main() -> None:
         else:
             tables = [made(Path(place))]
             checked = really(tables[0])
-        print(report(tables, asked.seeds, asked.reduction, asked.smallest), checked, sep="\n")
+        kinds = [
+            {"sampler": sampler, "reduction": reduction, "smallest": asked.smallest}
+            for reduction, sampler in product(asked.reduction, asked.sampler)
+        ]
+        print(report(tables, asked.seeds, kinds), checked, sep="\n")
 
 
 def made(place: Path) -> Table:
@@ -211,20 +225,20 @@ def really(table: Table) -> str:
     )
 
 
-def report(tables: Sequence[Table], seeds: int, reductions: Sequence[int], smallest: float) -> str:
+def report(tables: Sequence[Table], seeds: int, kinds: Sequence[dict[str, Any]]) -> str:
     points, whole = len(tables[0].runs), mean(table.tokens[-1] for table in tables)
     lines = [
         f"{hardware.cpu()}, {os.cpu_count()} cores; {tables[0].model}; {points} points,",
         f"{'; '.join(tables[0].overrides)};",
-        f"{len(tables)} seeds of training, {whole:,.0f} loss tokens a whole run; first budget {smallest:.3g} of it;",
-        f"{seeds} searches of each seed.",
+        f"{len(tables)} seeds of training, {whole:,.0f} loss tokens a whole run;",
+        f"first budget {kinds[0]['smallest']:.3g} of it, {seeds} searches of each seed.",
         "",
         "| | loss tokens, mean | of the grid's | same winner | loss above the winner's, mean | at most |",
         "|---|--:|--:|--:|--:|--:|",
         f"| the whole grid | {points * whole:,.0f} | 100 % | | | |",
     ]
-    for reduction, sampler in product(reductions, ("tpe", "random")):
-        lines += _rows(tables, seeds, {"sampler": sampler, "reduction": reduction, "smallest": smallest})
+    for how in kinds:
+        lines += _rows(tables, seeds, how)
     for table in tables:
         order = sorted(table.losses, key=table.whole)[:3]
         said = "; ".join(f"{' '.join(values)} {table.whole(values):.4f}" for values in order)
@@ -241,13 +255,15 @@ def _rows(tables: Sequence[Table], seeds: int, how: dict[str, Any]) -> list[str]
         for table, seed in tqdm(all_of, desc=name)
     ]
     runs = mean(one.tokens / table.tokens[-1] for table, one in found)
-    points = len(tables[0].runs)
+    points, picked = len(tables[0].runs), round(runs)
     above = [table.whole(one.values) - table.whole(table.winner) for table, one in found]
     same = mean(one.values == table.winner for table, one in found)
     spent = f"{mean(one.tokens for _, one in found):,.0f} | {runs / points:.0%}"
+    chance = mean(table.by_chance(picked) for table in tables)
     return [
         f"| {name} | {spent} | {same:.0%} | {mean(above):.4f} | {max(above):.4f} |",
-        f"| {runs:.1f} whole runs, picked by chance | {spent} | {runs / points:.0%} | | |",
+        f"| {picked} whole runs, picked by chance | {picked * tables[0].tokens[-1]:,.0f} | {picked / points:.0%} "
+        f"| {picked / points:.0%} | {chance:.4f} | |",
     ]
 
 

@@ -51,6 +51,7 @@ def search_of(overrides: Sequence[Override], knobs: Knobs, config: DictConfig) -
             "dataset.held_out=0, and a search compares held-out losses. Fix: dataset.held_out=0.1"
         )
     _require_to_be_resumed(run)
+    _require_past_warm_up(run, knobs.rungs)
     # What another search would decide otherwise; trials and places may grow.
     of = f"asha-{knobs.sampler}-{knobs.seed}-{knobs.rungs.reduction}-{knobs.rungs.smallest:g}"
     folder = run.folder.parent / GRIDS / folder_name([o.input_line or "" for o in overrides], [of])
@@ -88,6 +89,15 @@ def _require_to_be_resumed(run: Run) -> None:
         raise ConfigError(
             f"pause_at={run.cfg.pause_at}, and a search says where its runs pause. "
             f"Fix: hydra.sweeper.smallest={run.cfg.pause_at}, its first budget, and pause_at=null"
+        )
+
+
+def _require_past_warm_up(run: Run, rungs: Rungs) -> None:
+    first, warm_up = rungs.budget(0), run.cfg.training.get("warmup_steps") or 0
+    if first is not None and first <= warm_up < 1:
+        raise ConfigError(
+            f"the first budget, {first:.3g} of the steps, ends in the warm-up, {warm_up:g} of them, where all trials "
+            f"are alike. Fix: hydra.sweeper.smallest={3 * warm_up:.2g}"
         )
 
 

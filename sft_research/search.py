@@ -24,6 +24,10 @@ from sft_research.typed import Typed
 from sft_research.untrusted import read_json
 
 log = logging.getLogger("sft_research")
+UNDER_WAY = (
+    "waiting",
+    "running",
+)  # and not interrupted: that run rests where it was, until the same command again
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class Search(Grid):
     def more(self) -> list[Point]:
         """The points for which there is room now."""
         points: list[Point] = []
-        while sum(not trial.rests for trial in self.trials) < self.knobs.parallel:
+        while sum(self.became[point].state in UNDER_WAY for point in self.points) < self.knobs.parallel:
             if trial := halving.promotable(self.trials, self.knobs.rungs.reduction):
                 points.append(self._send_on(trial))
             elif (values := self._suggested()) is not None:
@@ -76,9 +80,10 @@ class Search(Grid):
     def ended(self, point: Point, end: Ended) -> Became:
         became = super().ended(point, end)
         trial = self.trials[self.points.index(point)]
-        if not trial.rests:  # it failed: the worst of its rung
+        if became.state == "failed":  # the worst of its rung
             trial.losses = [*trial.losses[: trial.rung], inf]
-        self._say_where_all_are_alike(trial)
+        if trial.rests:
+            self._say_where_all_are_alike(trial)
         return became
 
     def _say_where_all_are_alike(self, trial: Trial) -> None:

@@ -56,6 +56,17 @@ def test_what_cannot_be_searched_is_refused(overrides: list[str], said: str) -> 
     assert str(refused.value).startswith(said)
 
 
+def test_a_first_budget_within_the_warm_up_is_refused() -> None:
+    """By 3 down to a hundredth there are 1/81, 1/27, 1/9, ..."""
+    with pytest.raises(ConfigError) as refused:
+        search("lora.r=4,8", "training.warmup_steps=0.05", smallest=0.01)
+    assert str(refused.value) == (
+        "the first budget, 0.0123 of the steps, ends in the warm-up, 0.05 of them, where all trials are alike. "
+        "Fix: hydra.sweeper.smallest=0.15"
+    )
+    assert search("lora.r=4,8", "training.warmup_steps=0.05", smallest=0.1).knobs.rungs.budget(0) == 1 / 9
+
+
 def test_budgets_in_tokens_let_runs_differ_in_length() -> None:
     assert search("training.num_train_epochs=1,2", smallest=500).space.grid == 2
 

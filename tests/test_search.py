@@ -15,6 +15,7 @@ import pytest
 from sft_research import launcher
 from sft_research.asha import searched
 from sft_research.launcher import GridFailed
+from sft_research.point import Ended, Point
 from tests.searches import Formula, search
 
 ROOT = Path(__file__).parents[1]
@@ -111,6 +112,30 @@ def test_a_trial_that_fails_is_named_and_the_search_goes_on(capsys: pytest.Captu
         ("lora.r=8", "failed"),
     ]
     assert "best      lora.r=4\n" in capsys.readouterr().out
+
+
+def test_a_run_that_was_interrupted_keeps_its_losses_and_goes_on_with_the_same_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Stopped at its second rung, by somebody else: the others go on, and it is still known by its first."""
+
+    class Stopping(Formula):
+        def _trained(self, point: Point) -> Ended:
+            stops = point.label.startswith("lora.r=8") and f"pause_at={1 / 9}" not in point.command
+            return Ended(143, "Interrupted.\n") if stops else super()._trained(point)
+
+    asked = ("lora.r=4,8,16", "optimizer.lr=1e-3")
+    with pytest.raises(GridFailed, match=r"1 of 3 runs failed\n  lora\.r=8: interrupted"):
+        searched(search(*asked, trials=3), Stopping(loss))
+    interrupted = {point["label"]: point for point in sweep()["points"]}["lora.r=8"]
+    assert (interrupted["state"], interrupted["rung"], interrupted["losses"]) == ("interrupted", 1, [2.0])
+    assert (
+        "best      lora.r=8\n            held-out loss 2.0000, on its way at rung 0\n"
+        in capsys.readouterr().out
+    )
+    again = Formula(loss)
+    searched(search(*asked, trials=3), again)
+    assert again.jobs == [("lora.r=8", 300), ("lora.r=8", 900)]
 
 
 def test_a_budget_at_which_nothing_is_learned_yet_is_said_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -65,7 +65,6 @@ class Dying(engine.Slurm):
         yield from ()
 
 
-@pytest.mark.faults("a driver of a search that is lost")
 def test_a_search_whose_driver_is_lost_goes_on_with_its_jobs(
     slurm: Slurm, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
