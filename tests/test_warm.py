@@ -58,10 +58,15 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+def environment() -> dict[str, str]:
+    """That of a grid: pytest changes one variable with each test."""
+    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+
+
 def started(cwd: Path, backend: str = BACKENDS[0]) -> Parent:
     with chdir(cwd):
-        made = Parent(backend, os.environ)
-    until(made.ready, 300)
+        made = Parent(backend, environment())
+    until(made.ready)
     return made
 
 
@@ -74,16 +79,16 @@ def parent(own: Path) -> Iterator[Parent]:
     made._end()
 
 
-def until(condition: Callable[[], Any], seconds: float = 60) -> None:
+def until(condition: Callable[[], Any], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
-def process(cwd: Path, *overrides: str, begin: Begin = begun, **environment: str) -> Any:
+def process(cwd: Path, *overrides: str, begin: Begin = begun, **more: str) -> Any:
     point = Point(overrides, Path("runs"), (*OF_A_RUN, *overrides), "of a test", cwd=str(cwd))
-    return Process(point, os.environ | environment, begin=begin)
+    return Process(point, environment() | more, begin=begin)
 
 
 def ended(run: Process) -> Ended:
@@ -116,7 +121,9 @@ def test_a_forked_run_is_what_a_new_process_would_have_been(
 
 
 def test_a_refused_run_says_so_with_its_status(parent: Parent, own: Path) -> None:
-    forked = ended(process(own, *RUN, "lora.r=0", begin=parent.fork))
+    run = process(own, *RUN, "lora.r=0", begin=parent.fork)
+    assert isinstance(run._process, Forked)
+    forked = ended(run)
     assert forked == ended(process(own, *RUN, "lora.r=0"))
     assert forked.status == 2
     assert "lora.r=0" in forked.tail
@@ -266,7 +273,7 @@ def test_a_parent_whose_code_has_been_edited_forks_no_run(tmp_path: Path) -> Non
     (tmp_path / "edited.py").write_text("A = 1\n")
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     command = [sys.executable, "-c", SERVE, str(theirs.fileno()), str(tmp_path)]
-    with ours, subprocess.Popen(command, pass_fds=[theirs.fileno()]) as serving:
+    with subprocess.Popen(command, pass_fds=[theirs.fileno()]) as serving, ours:
         theirs.close()
         assert ours.recv(64) == b"ready"
         (tmp_path / "edited.py").write_text("A = 1000\n")
