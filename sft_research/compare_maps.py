@@ -16,7 +16,7 @@ def heatmaps(seen: dict[str, Any]) -> str:
     found = [one for one in seen["heatmaps"] if one]
     ends = scale(seen, found)
     maps = "".join(_heatmap(seen, one, ends) for one in found)
-    return f'<h2>Two settings at a time</h2><div class="two">{maps}</div>' if maps else ""
+    return f'<h2>Two settings at a time</h2><div class="two maps">{maps}</div>' if maps else ""
 
 
 def scale(seen: dict[str, Any], found: Sequence[dict[str, Any]]) -> tuple[float, float]:

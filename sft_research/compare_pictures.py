@@ -120,7 +120,7 @@ def _heatmaps(axes: Sequence[Axes], seen: dict[str, Any], maps: Sequence[dict[st
         one.set_yticks(range(len(found["rows"])), [text(value) for value in found["rows"]])
         one.set_xlabel(seen["names"][found["column"]])
         one.set_ylabel(seen["names"][found["row"]])
-        over = f", the best over {', '.join(found['over'])}" if found["over"] else ""
+        over = f"\nthe best over {', '.join(found['over'])}" if found["over"] else ""
         one.set_title(f"{seen['metric']['name']}{over}", loc="left", color=FAINT)
         one.spines[["left", "bottom"]].set_visible(False)
         one.tick_params(length=0)

@@ -13,8 +13,8 @@ from sft_research.untrusted import number
 
 
 def heatmaps(c: Comparison) -> Iterator[dict[str, Any]]:
-    """Rank x learning rate and rank x alpha where both vary, else the first two numbers that do."""
-    pairs = [("lora.r", "optimizer.lr"), ("lora.r", "lora.alpha")]
+    """Of rank, alpha and learning rate each two that vary, else the first two numbers that do."""
+    pairs = [("lora.r", "optimizer.lr"), ("lora.r", "lora.alpha"), ("lora.alpha", "optimizer.lr")]
     numeric = [k for k in c.keys if any(number(row.point.settings[k]) is not None for row in c.ranked)]
     found = [pair for pair in pairs if set(pair) <= set(c.keys)]
     other = [(numeric[0], numeric[1])] if len(numeric) > 1 else []

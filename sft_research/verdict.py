@@ -97,8 +97,8 @@ def _products(product: Product | None, of_alpha: Product | None, whole: Sequence
 
 def _said(what: str, product: Product) -> Finding:
     lead = (
-        f"{what} alone explains {product.share:.0%} of the differences, with {product.products} values in place of "
-        f"{product.points} points ({product.adjusted:.0%} adjusted for their number)"
+        f"{what} alone explains {_percent(product.share)} of the differences, with {product.products} values in "
+        f"place of {product.points} points ({_percent(product.adjusted)} adjusted for their number)"
     )
     if product.is_all is None:
         end = "whether the rest is chance only more seeds can say."
@@ -107,6 +107,11 @@ def _said(what: str, product: Product) -> Finding:
     else:
         end = f"what it leaves out is more than the spread between seeds (lack of fit, p = {product.p:.2g})."
     return Finding("product", f"{lead}; {end}")
+
+
+def _percent(share: float) -> str:
+    """Whole percents; what is nearly all is not all."""
+    return "99.9%" if 0.995 <= share < 0.9999 else f"{share:.0%}"
 
 
 def _unshared(whole: Sequence[Ranked]) -> list[Finding]:

@@ -66,6 +66,7 @@ def test_a_pair_of_settings_holds_the_best_over_the_others(tmp_path: Path) -> No
     assert [(one["row"], one["column"]) for one in seen(tmp_path)["heatmaps"]] == [
         ("lora.r", "optimizer.lr"),
         ("lora.r", "lora.alpha"),
+        ("lora.alpha", "optimizer.lr"),
     ]
 
 

@@ -132,6 +132,8 @@ def test_a_batch_is_what_was_logged_else_what_the_config_says(tmp_path: Path) ->
         ([{0}, {0}, {0}, {0, 1}], [0]),  # 4 x 1 against 1 x 2
         ([{0, 1, 2}, {0, 1}], [0, 1]),  # 2 x 2 against 1 x 3
         ([], []),
+        ([{0, 1}, {0}], [0]),  # two can be held against each other on seed 0
+        ([{0, 1, 2}, {0}, {1}], [0]),
     ],
 )
 def test_the_seeds_that_most_runs_have_in_common(sets: list[set[int]], common: list[int]) -> None:

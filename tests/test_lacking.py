@@ -143,3 +143,18 @@ def test_values_that_are_there_make_no_grid_where_one_is_known(tmp_path: Path) -
     assert [at for at, _ in compared(tmp_path).missing] == [{"lora.r": 8, "optimizer.lr": 0.01}]
     sweep(tmp_path / "e", [point(r, lr) for r, lr in losses])
     assert compared(tmp_path).missing == []
+
+
+def test_a_strangers_grid_moves_no_cursor_and_runs_no_command(tmp_path: Path) -> None:
+    run(tmp_path, r=4)
+    evil = point(8, state="failed", cause="\x1b[2J<b>") | {
+        "overrides": ["lora.r=\x1b]0;x\x07", "seed=\x1b[5m"]
+    }
+    sweep(tmp_path, [point(4), evil], command="python -c 'print(1)'")
+    found = compared(tmp_path)
+    answer = verdict(found)
+    shown = screen(found, answer, colour=False)
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
+    assert answer.findings[0].commands == []
+    assert "<b>" not in page(data(found, answer, "compare")).partition("<script")[0]

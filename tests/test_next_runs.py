@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sft_research.config import compose
-from sft_research.next_runs import command
+from sft_research.next_runs import again, command
 from sft_research.past_runs import PastRun
 
 HEAD = "python -m sft_research.train "
@@ -54,3 +54,18 @@ def test_what_is_no_command_of_ours_is_not_repeated(said: Any) -> None:
 def test_words_are_quoted_for_a_shell() -> None:
     made = command(of([*HEAD.split(), "dataset.path=$(reboot);x"]), {"seed": [1]})
     assert made == HEAD + "-m 'dataset.path=$(reboot);x' seed=1"
+
+
+def test_a_grids_command_is_repeated_under_the_same_checks() -> None:
+    said = "python -m sft_research.train -m --config-dir 'my options' lora.r=4,8 hydra/launcher=slurm"
+    assert again(said) == said
+    evil = "python -m sft_research.train -m lora.r=4 'x=1;$(touch y)'"
+    assert again(evil) == evil  # one word, quoted
+    for other in (
+        "rm -rf runs",
+        "python -m sft_research.train -m; rm -rf runs",
+        "python -m sft_research.train 'a",
+        3,
+        None,
+    ):
+        assert again(other) == ""

@@ -10,7 +10,7 @@ import pytest
 from sft_research.comparison import compare
 from sft_research.past_runs import find
 from sft_research.points import METRICS
-from sft_research.verdict import Verdict, as_plain, verdict
+from sft_research.verdict import Verdict, _percent, as_plain, verdict
 from tests.compared import ROWS, grid, run
 
 
@@ -163,6 +163,16 @@ def test_a_product_of_alpha_and_rate_is_told_from_that_of_the_scale(tmp_path: Pa
         "Alpha x learning rate, without the rank, alone explains 100% of the differences, with 3 values in place of 5"
     )
     assert of_alpha.endswith(": it is all.")
+
+
+def test_nearly_all_is_not_all() -> None:
+    assert [_percent(share) for share in (0.834, 0.994, 0.9951, 0.9996, 1.0)] == [
+        "83%",
+        "99%",
+        "99.9%",
+        "99.9%",
+        "100%",
+    ]
 
 
 def test_points_that_share_no_product_cannot_tell(tmp_path: Path) -> None:
