@@ -10,6 +10,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from sft_research.devices import in_gres, require_as_many
+from sft_research.gpus import visible
 from sft_research.grid import grid_of
 from sft_research.launcher import Engine, launch, redact_what_hydra_wrote
 from sft_research.local import Local
@@ -25,9 +27,15 @@ class _Launcher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         redact_what_hydra_wrote(self.config)
-        return launch(grid_of(job_overrides, self.config), self._engine())
+        grid = grid_of(job_overrides, self.config)
+        require_as_many(*self._gpus(), grid.runs)
+        return launch(grid, self._engine())
 
     def _engine(self) -> Engine:
+        raise NotImplementedError
+
+    def _gpus(self) -> tuple[float, str]:
+        """How many a run is given, 0 where none are asked for, and the words that say so."""
         raise NotImplementedError
 
 
@@ -37,6 +45,9 @@ class LocalLauncher(_Launcher):
 
     def _engine(self) -> Engine:
         return Local(self.n, self.gpus)
+
+    def _gpus(self) -> tuple[float, str]:
+        return self.gpus if visible() else 0, f"gpus={self.gpus}"
 
 
 class SlurmLauncher(_Launcher):
@@ -61,7 +72,7 @@ class SlurmLauncher(_Launcher):
         setup: list[str],
         extra: dict[str, str],
     ) -> None:
-        self.requeues = requeues
+        self.requeues, self.gpus, self.gres = requeues, gpus, gres
         named = {
             "partition": partition,
             "account": account,
@@ -85,6 +96,9 @@ class SlurmLauncher(_Launcher):
     def _engine(self) -> Engine:
         return Slurm(self.parameters, self.requeues)
 
+    def _gpus(self) -> tuple[float, str]:
+        return (self.gpus, f"gpus={self.gpus}") if self.gpus else (in_gres(self.gres), f"gres={self.gres}")
+
 
 class RayLauncher(_Launcher):
     def __init__(
@@ -95,10 +109,13 @@ class RayLauncher(_Launcher):
         memory_gb: float | None,
         resources: dict[str, float],
     ) -> None:
-        self.address = address
+        self.address, self.gpus = address, gpus
         self.resources: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus, "resources": dict(resources)}
         if memory_gb:
             self.resources["memory"] = round(memory_gb * 2**30)
 
     def _engine(self) -> Engine:
         return Ray(self.address, self.resources)
+
+    def _gpus(self) -> tuple[float, str]:
+        return self.gpus, f"gpus={self.gpus:g}"

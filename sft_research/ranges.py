@@ -27,6 +27,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "evaluation.max_new_tokens": (1, 1_000_000, "tokens"),
     "evaluation.batch_size": (1, 65_536, "rows"),
     "seed": (0, 2**32 - 1, "a seed"),
+    "devices": (1, 1024, "GPUs of this machine"),
 }
 # A value outside of its range that has a meaning.
 ALSO: dict[str, float] = {"training.max_steps": -1}
@@ -57,6 +58,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 # Parts without a signature: what they are.
 SETTINGS: dict[str, str] = {
     "seed": "int",
+    "devices": "int",
     "runs_dir": "str",
     "rerun": "bool",
     "plan": "bool",

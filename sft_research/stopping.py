@@ -2,7 +2,7 @@
 
 What a signal asks is noted for the whole process, as signals are; whoever is at a safe point asks `requested`
 or calls `poll`. Outside `at_safe_points`, while rows and model are loaded, there is nothing to save yet and
-the signal itself raises.
+the signal itself raises. Of several ranks one may have got it: they agree, at the same safe point, to stop there.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ NOTED_CTRL_C = (
 
 _asked: int | None = None  # the signal that came
 _polled = False  # whether there are safe points ahead
+_agreed: Callable[[int], int] = int  # the signal that any rank got, 0 for none, of what this one got
 
 
 class Stopped(KeyboardInterrupt):
@@ -66,6 +67,17 @@ def at_safe_points() -> Iterator[None]:
 
 
 @contextmanager
+def agreeing(agreed: Callable[[int], int]) -> Iterator[None]:
+    """Inside, all ranks ask together at each safe point; `agreed` gives each the same number."""
+    global _agreed
+    before, _agreed = _agreed, agreed
+    try:
+        yield
+    finally:
+        _agreed = before
+
+
+@contextmanager
 def going_on_from(step: int | None) -> Iterator[None]:
     """What is stopped inside before a checkpoint of its own goes on from that of an earlier process, of `step`."""
     try:
@@ -76,13 +88,23 @@ def going_on_from(step: int | None) -> Iterator[None]:
 
 def requested() -> bool:
     """Whether the run is asked to stop."""
-    return _asked is not None
+    global _asked
+    if number := _agreed(_asked or 0):  # one that comes meanwhile waits for the next safe point
+        _asked = number
+    return number > 0
 
 
 def poll(saved: int | None = None) -> None:
     """Raise Stopped where the run is asked to stop; `saved`: the step of its last checkpoint."""
-    if _asked is not None:
+    if requested():
+        assert _asked
         raise Stopped(_asked, saved)
+
+
+def heed(number: int, _: FrameType | None) -> None:
+    """The handler of a rank that another speaks for: it never raises where the signal falls."""
+    global _asked
+    _asked = _asked or number
 
 
 def _note(number: int, frame: FrameType | None) -> None:
@@ -90,7 +112,10 @@ def _note(number: int, frame: FrameType | None) -> None:
     if _asked is not None:
         return  # a second SIGTERM must not disturb the leaving
     _asked = number
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C waits for nothing
+    if (
+        "TORCHELASTIC_RUN_ID" not in os.environ
+    ):  # torchrun passes on the Ctrl-C that its ranks have got already
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C waits for nothing
     if not _polled:
         raise Stopped(number)
     with suppress(OSError):  # who read it may be gone, as `| tee` is by the same Ctrl-C

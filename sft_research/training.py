@@ -15,7 +15,7 @@ from datasets import Dataset
 from datasets.table import InMemoryTable
 from omegaconf import DictConfig, OmegaConf
 
-from sft_research import held_out
+from sft_research import held_out, ranks
 from sft_research.attention import attend_apart
 from sft_research.cache import Examples
 from sft_research.config import ConfigError, Run, build
@@ -51,17 +51,26 @@ class Trainer(Resumable):
         self.places = 0  # tokens and padding
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
-        real = inputs["attention_mask"].sum() if "attention_mask" in inputs else inputs["input_ids"].numel()
-        self.tokens += real
-        self.places += inputs["input_ids"].numel()
-        flat = self.padding_free
-        self.examples += (inputs["position_ids"] == 0).sum() if flat else len(inputs["input_ids"])
-        self.loss_tokens += (inputs["labels"][..., 1:] != IGNORED).sum()
+        self._count(inputs)
         if self.state.global_step != self._loss_step:
             self.in_parts.begin_step()
         loss = self.in_parts(super().training_step, model, inputs, num_items_in_batch)
+        # transformers has multiplied a rank's share of the loss by their number, since it averages gradients.
+        loss = ranks.added([loss], loss.device)[0] / ranks.count() if ranks.count() > 1 else loss
         self._keep(loss)
         return loss
+
+    def _count(self, inputs: dict[str, Any]) -> None:
+        """What all ranks have in this batch: logs and checkpoints are then the same, whoever writes them."""
+        ids = inputs["input_ids"]
+        real = inputs["attention_mask"].sum() if "attention_mask" in inputs else ids.numel()
+        examples = (inputs["position_ids"] == 0).sum() if self.padding_free else len(ids)
+        with_loss = (inputs["labels"][..., 1:] != IGNORED).sum()
+        real, examples, with_loss = ranks.added([real, examples, with_loss], self.args.device)
+        self.tokens += real
+        self.places += ranks.total(ids.numel())
+        self.examples += examples
+        self.loss_tokens += with_loss
 
     def _get_grad_norm(self, *given: Any, **named: Any) -> Any:
         self.norm = super()._get_grad_norm(*given, **named)
@@ -94,6 +103,8 @@ def build_trainer(run: Run, model: Any, data: Data, output: str) -> Trainer:
     packing: Packing = build(cfg.packing)
     optimizer = build(cfg.optimizer)  # a partial: the trainer owns the parameters
     args = _arguments(cfg, model.dtype, output)
+    if args.n_gpu > 1:  # asked for, it is set by now
+        args._n_gpu = 1  # transformers would copy the model to all GPUs that it sees (DataParallel)
     if data.added_tokens and args.loss_type == "chunked_nll":
         # TRL 1.14's chunked loss reads lm_head.bias, which PEFT's trained token rows do not have; same math.
         args.loss_type = "nll"
