@@ -113,6 +113,7 @@ class _Others:
 
     def let_leave(self) -> None:
         """They have done all that there was to do."""
+        self._done.set()
         for process in self._processes.values():
             with suppress(subprocess.TimeoutExpired):
                 process.wait(LEAVE_S)

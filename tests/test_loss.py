@@ -137,13 +137,14 @@ import json, os, sys
 import torch
 from pathlib import Path
 from transformers import AutoModelForCausalLM
+from sft_research import ranks
 from sft_research.loss import held_out_loss
 from tests.test_loss import ROWS
-if os.environ.get("WORLD_SIZE"):
-    torch.distributed.init_process_group("gloo")
-model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
-losses = [held_out_loss(model, ROWS[:count], batch_size=3) for count in (8, 3, 1)]
-Path(os.environ.get("RANK", "alone")).write_text(json.dumps(losses))
+with ranks.joined(2):
+    model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
+    file = Path(f"{ranks.rank()}.jsonl")
+    losses = [held_out_loss(model, ROWS[:count], 3, file if count == 8 else None) for count in (8, 3, 1)]
+Path(os.environ["RANK"]).write_text(json.dumps(losses))
 """
 
 
@@ -163,6 +164,12 @@ def test_two_processes_are_given_the_number_of_one(tiny_folder, tiny_model, tmp_
     first, second = (json.loads((tmp_path / rank).read_text()) for rank in "01")
     assert first == second
     assert first == pytest.approx([held_out_loss(tiny_model, ROWS[:n], 3) for n in (8, 3, 1)], rel=1e-6)
+    # One file, of all rows, in the order of one process.
+    assert not (tmp_path / "1.jsonl").exists()
+    held_out_loss(tiny_model, ROWS, 3, tmp_path / "alone.jsonl")
+    whole, alone = ([json.loads(line) for line in (tmp_path / f"{n}.jsonl").open()] for n in ("0", "alone"))
+    assert [row["tokens"] for row in whole] == [row["tokens"] for row in alone]
+    assert [row["nll"] for row in whole] == pytest.approx([row["nll"] for row in alone], rel=1e-5)
 
 
 # The training state -------------------------------------------------------------------------------
