@@ -137,6 +137,12 @@ def added(values: Sequence[Any], device: Any) -> list[Any]:
     return list(summed)
 
 
+def mean(loss: Any) -> Any:
+    """Of the ranks' shares of a loss, that of all: transformers multiplies a share by the number of ranks, since
+    it averages their gradients."""
+    return loss if _group is None else added([loss], loss.device)[0] / count()
+
+
 def total(number: int) -> int:
     """Summed over the ranks, where no device is asked."""
     return _reduced(number, "SUM") if _group is not None else number

@@ -88,17 +88,21 @@ def going_on_from(step: int | None) -> Iterator[None]:
 
 def requested() -> bool:
     """Whether the run is asked to stop."""
-    global _asked
-    if number := _agreed(_asked or 0):  # one that comes meanwhile waits for the next safe point
-        _asked = number
-    return number > 0
+    return _of_any() > 0
 
 
 def poll(saved: int | None = None) -> None:
     """Raise Stopped where the run is asked to stop; `saved`: the step of its last checkpoint."""
-    if requested():
-        assert _asked
-        raise Stopped(_asked, saved)
+    if number := _of_any():
+        raise Stopped(number, saved)
+
+
+def _of_any() -> int:
+    """The signal that any rank got, 0 for none; what comes meanwhile waits for the next safe point."""
+    global _asked
+    if number := _agreed(_asked or 0):
+        _asked = number
+    return number
 
 
 def heed(number: int, _: FrameType | None) -> None:
@@ -112,9 +116,8 @@ def _note(number: int, frame: FrameType | None) -> None:
     if _asked is not None:
         return  # a second SIGTERM must not disturb the leaving
     _asked = number
-    if (
-        "TORCHELASTIC_RUN_ID" not in os.environ
-    ):  # torchrun passes on the Ctrl-C that its ranks have got already
+    # torchrun passes a Ctrl-C on to ranks that have got it already.
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C waits for nothing
     if not _polled:
         raise Stopped(number)

@@ -73,7 +73,6 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
 
     set_seed(cfg.seed)  # before the model: TRL's own seed comes after LoRA's weights are drawn
     data = rows(run, folder, model)
-    ranks.wait()  # for those that now find them in the cache
     preflight = Preflight(run, data, adapter)
     with library_bars_off():
         weights = backend.load(model, adapter, data.added_tokens, len(data.tokenizer), cfg.seed)
@@ -151,6 +150,7 @@ def rows(run: Run, folder: Folder, model: Model) -> Data:
     folder.describe(environment.describe(prepared.fingerprint, identity.model_revision(run)))
     data = trained_on(run.cfg.on_overlap, prepared.data, model.max_length)
     require_room(run.cfg, data)
+    ranks.wait()  # for those that now find the rows in the cache
     return data
 
 

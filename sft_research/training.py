@@ -42,21 +42,18 @@ class Trainer(Resumable):
         self.in_parts = InParts(self, halve=on_oom == "halve")
         self.norm: Any = None  # of the gradient, in the latest step
         # Counted on the device: no step waits for a number.
-        self.tokens = torch.zeros((), dtype=torch.long, device=self.args.device)
-        self.loss_tokens = torch.zeros((), dtype=torch.long, device=self.args.device)
+        self.tokens, self.loss_tokens, self.examples = torch.zeros(
+            3, dtype=torch.long, device=self.args.device
+        )
         # Of the first step and of the latest, however seldom a loss is logged.
         self.loss_first = self.loss_last = torch.zeros((), device=self.args.device)
-        self._loss_step = -1
-        self.examples = torch.zeros((), dtype=torch.long, device=self.args.device)  # a cut one for each piece
-        self.places = 0  # tokens and padding
+        self._loss_step, self.places = -1, 0  # places: tokens and padding
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
         self._count(inputs)
         if self.state.global_step != self._loss_step:
             self.in_parts.begin_step()
-        loss = self.in_parts(super().training_step, model, inputs, num_items_in_batch)
-        # transformers has multiplied a rank's share of the loss by their number, since it averages gradients.
-        loss = ranks.added([loss], loss.device)[0] / ranks.count() if ranks.count() > 1 else loss
+        loss = ranks.mean(self.in_parts(super().training_step, model, inputs, num_items_in_batch))
         self._keep(loss)
         return loss
 
@@ -64,13 +61,15 @@ class Trainer(Resumable):
         """What all ranks have in this batch: logs and checkpoints are then the same, whoever writes them."""
         ids = inputs["input_ids"]
         real = inputs["attention_mask"].sum() if "attention_mask" in inputs else ids.numel()
-        examples = (inputs["position_ids"] == 0).sum() if self.padding_free else len(ids)
-        with_loss = (inputs["labels"][..., 1:] != IGNORED).sum()
-        real, examples, with_loss = ranks.added([real, examples, with_loss], self.args.device)
+        examples = (
+            (inputs["position_ids"] == 0).sum() if self.padding_free else len(ids)
+        )  # a cut one: its pieces
+        trained = (inputs["labels"][..., 1:] != IGNORED).sum()
+        real, examples, trained = ranks.added([real, examples, trained], self.args.device)
         self.tokens += real
         self.places += ranks.total(ids.numel())
         self.examples += examples
-        self.loss_tokens += with_loss
+        self.loss_tokens += trained
 
     def _get_grad_norm(self, *given: Any, **named: Any) -> Any:
         self.norm = super()._get_grad_norm(*given, **named)
@@ -103,7 +102,7 @@ def build_trainer(run: Run, model: Any, data: Data, output: str) -> Trainer:
     packing: Packing = build(cfg.packing)
     optimizer = build(cfg.optimizer)  # a partial: the trainer owns the parameters
     args = _arguments(cfg, model.dtype, output)
-    if args.n_gpu > 1:  # asked for, it is set by now
+    if args.n_gpu > 1:
         args._n_gpu = 1  # transformers would copy the model to all GPUs that it sees (DataParallel)
     if data.added_tokens and args.loss_type == "chunked_nll":
         # TRL 1.14's chunked loss reads lm_head.bias, which PEFT's trained token rows do not have; same math.
