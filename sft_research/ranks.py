@@ -8,6 +8,7 @@ each of these calls, and to as many of them.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -20,6 +21,7 @@ from sft_research.config import ConfigError
 T = TypeVar("T")
 MEET = "SFT_RANKS_MEET"  # the file through which the ranks of a run that started them itself find each other
 THREADS = "OMP_NUM_THREADS"
+DEVICE = "ACCELERATE_TORCH_DEVICE"
 PATIENCE = timedelta(
     days=7
 )  # one rank may prepare data or answer questions for long; one that dies is noticed
@@ -61,6 +63,8 @@ def joined(devices: int) -> Iterator[None]:
         raise ConfigError(f"devices={devices}, and torch sees {gpus} of them here. Fix: devices={gpus}")
     if gpus:
         torch.cuda.set_device(rank())
+    else:
+        os.environ[DEVICE] = "cpu"  # accelerate would say cpu:1, from which torch loads no optimizer's state
     where = "env://"
     if MEET in os.environ:
         where = f"file://{os.environ[MEET]}"
@@ -69,13 +73,16 @@ def joined(devices: int) -> Iterator[None]:
         "nccl" if gpus else "gloo", init_method=where, rank=rank(), world_size=devices, timeout=PATIENCE
     )
     _group = dist.new_group(backend="gloo", timeout=PATIENCE)
+    whole = False
     try:
         with stopping.agreeing(_largest):
             yield
         wait()
+        whole = True
     finally:
         _group = None
-        if not gpus:  # NCCL would wait for a rank that has failed; the process ends anyway
+        os.environ.pop(DEVICE, None)
+        if whole or not gpus:  # NCCL would wait for a rank that has failed; the process ends anyway
             dist.destroy_process_group()
             _forget()
 
@@ -170,7 +177,6 @@ def _reduced(number: int, how: str) -> int:
 
 def _forget() -> None:
     """accelerate keeps who is who for the process: the next run of this one may be of one device."""
-    from accelerate.state import AcceleratorState, GradientState
-
-    AcceleratorState._reset_state(reset_partial_state=True)
-    GradientState._reset_state()
+    if state := sys.modules.get("accelerate.state"):
+        state.AcceleratorState._reset_state(reset_partial_state=True)
+        state.GradientState._reset_state()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,8 @@ def test_a_batch_is_what_was_logged_else_what_the_config_says(tmp_path: Path) ->
     (folder / "metrics.jsonl").unlink()
     (found,) = find([folder])
     assert effective_batch(found) == 32.0
-    write(folder, "config.yaml", config(training__gradient_accumulation_steps=4) | {"devices": 3})
+    several = config(training__gradient_accumulation_steps=4) | {"devices": 3}
+    (folder / "config.yaml").write_text(json.dumps(several))  # which YAML reads too
     (found,) = find([folder])
     assert effective_batch(found) == 96.0  # 3 devices x 8 rows x 4 batches
 

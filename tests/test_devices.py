@@ -9,7 +9,7 @@ import pytest
 
 from sft_research import devices, gpus, hardware
 from sft_research.check import check
-from sft_research.config import ConfigError, compose
+from sft_research.config import ConfigError, build, compose, with_hydra
 from sft_research.devices import in_gres, only, require_as_many
 from tests.command_line import composed, train
 
@@ -64,13 +64,17 @@ def test_what_ranks_cannot_do_together_is_refused(override: str, fact: str, fix:
     assert said("devices=1", override) == []
 
 
-def test_the_number_of_devices_is_a_whole_one_from_one(tmp_path: Path) -> None:
-    for wrong, fact in {
-        "devices=0": "devices=0 is out of range. Fix: devices=..., GPUs of this machine, from 1 to 1024",
-        "devices=two": "devices='two' is of the wrong type: it takes int. Fix: devices=..., as int",
-    }.items():
-        done = train([wrong], tmp_path)
-        assert (done.returncode, done.stderr) == (2, f"{fact}\n")
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("devices=0", "devices=0 is out of range. Fix: devices=..., GPUs of this machine, from 1 to 1024"),
+        ("devices=two", "devices='two' is of the wrong type: it takes int. Fix: devices=..., as int"),
+    ],
+)
+def test_the_number_of_devices_is_a_whole_one_from_one(typed: str, message: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        check(composed(typed))
+    assert str(refused.value) == message
 
 
 def test_an_older_folders_config_has_one_device(tmp_path: Path) -> None:
@@ -191,19 +195,31 @@ def test_gpus_are_counted_in_what_slurm_is_asked_for(gres: str | None, count: in
 
 
 @pytest.mark.parametrize(
-    ("launcher", "fact"),
+    ("typed", "given"),
     [
-        ("local hydra.launcher.gpus=2", "hydra.launcher.gpus=2, and devices=1"),
-        ("slurm hydra.launcher.gpus=4", "hydra.launcher.gpus=4, and devices=1"),
-        ("slurm hydra.launcher.gres=gpu:a100:4", "hydra.launcher.gres=gpu:a100:4, and devices=1"),
-        ("ray hydra.launcher.gpus=2", "hydra.launcher.gpus=2, and devices=1"),
+        ("local", (1, "gpus=1")),
+        ("local hydra.launcher.gpus=2", (2, "gpus=2")),
+        ("slurm", (0, "gres=None")),
+        ("slurm hydra.launcher.gpus=4", (4, "gpus=4")),
+        ("slurm hydra.launcher.gres=gpu:a100:4", (4, "gres=gpu:a100:4")),
+        ("slurm_gpu", (1, "gpus=1")),
+        ("ray", (0, "gpus=0")),
+        ("ray hydra.launcher.gpus=0.5", (0.5, "gpus=0.5")),
     ],
 )
-def test_a_grid_of_such_runs_is_refused_before_anything_starts(
-    launcher: str, fact: str, tmp_path: Path
+def test_what_a_launcher_gives_is_what_it_was_told(
+    typed: str, given: tuple[float, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    typed = ["-m", "model=tiny", "lora.r=8,16", *f"hydra/launcher={launcher}".split()]
-    done = train(typed, tmp_path, **{gpus.NAMES: "0,1"})
+    monkeypatch.setenv(gpus.NAMES, "0,1")
+    launcher = build(with_hydra([*f"hydra/launcher={typed}".split()], None).hydra.launcher)
+    assert launcher._gpus() == given
+    monkeypatch.setenv(gpus.NAMES, "")  # a machine without: a local grid asks for none
+    assert launcher._gpus()[0] == (0 if typed.startswith("local") else given[0])
+
+
+def test_a_grid_of_such_runs_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    typed = ["-m", "model=tiny", "lora.r=8,16", "hydra/launcher=slurm", "hydra.launcher.gres=gpu:a100:4"]
+    done = train(typed, tmp_path)
     assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith(fact)
+    assert done.stderr.startswith("hydra.launcher.gres=gpu:a100:4, and devices=1: ")
     assert not (tmp_path / "runs").exists()

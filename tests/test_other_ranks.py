@@ -39,8 +39,9 @@ def run(place: Path, overrides: Sequence[str] = OVERRIDES, **fault: int | str) -
     misbehaving.prepare(place, **fault)  # type: ignore[arg-type]
     done = train(overrides, place)
     assert nobody_is_left_in(place), done.err
-    # The process that the run is forked from has loaded torch, whose C++ warns past Python.
-    return replace(done, err="".join(re.findall(r"^(?!\[rank0\]:\[W).*\n", done.err, re.MULTILINE)))
+    # What libraries say that the process it is forked from has loaded.
+    theirs = re.compile(r"^(\[rank0\]:\[W|\[transformers\]|\t).*\n", re.MULTILINE)
+    return replace(done, err=theirs.sub("", done.err))
 
 
 def nobody_is_left_in(place: Path) -> bool:
