@@ -125,7 +125,7 @@ def test_a_rank_that_is_killed_ends_the_run_and_the_same_command_goes_on(
     assert killed.status == 1
     assert killed.err.startswith("RankFailed: rank 1 of this run was killed by signal 9\n")
     failure = json.loads((killed.folder / "failure.json").read_text())
-    assert (failure["error"], failure["step"]) == ("RankFailed", 4)
+    assert (failure["error"], failure["step"]) == ("RankFailed", 3)
     killed = run(tmp_path, rank=0, step=1, what=signal.SIGKILL)  # step 3, from checkpoint 2
     assert killed.status == -signal.SIGKILL
     again = run(tmp_path)
