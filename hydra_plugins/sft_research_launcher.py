@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hydra.core.utils import JobReturn
@@ -10,6 +10,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from sft_research.devices import in_gres, require_as_many
+from sft_research.gpus import visible
 from sft_research.grid import grid_of
 from sft_research.launcher import Engine, launch, redact_what_hydra_wrote
 from sft_research.local import Local
@@ -25,7 +27,13 @@ class OwnLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         redact_what_hydra_wrote(self.config)
-        return launch(grid_of(job_overrides, self.config), self.engine())
+        grid = grid_of(job_overrides, self.config)
+        self.require_devices(run.cfg.devices for run in grid.runs)
+        return launch(grid, self.engine())
+
+    def require_devices(self, devices: Iterable[int]) -> None:
+        """Raise ConfigError where runs of so many devices would be given other GPUs."""
+        require_as_many(*self._gpus(), devices)
 
     def engine(self) -> Engine:
         raise NotImplementedError
@@ -34,6 +42,10 @@ class OwnLauncher(Launcher):
     def parallel(self) -> int | None:
         """How many runs go on at once, where it is known before they do."""
         return None
+
+    def _gpus(self) -> tuple[float, str]:
+        """How many a run is given, 0 where none are asked for, and the words that say so."""
+        raise NotImplementedError
 
 
 class LocalLauncher(OwnLauncher):
@@ -46,6 +58,9 @@ class LocalLauncher(OwnLauncher):
     @property
     def parallel(self) -> int:
         return Local(self.n, self.gpus).n
+
+    def _gpus(self) -> tuple[float, str]:
+        return self.gpus if visible() else 0, f"gpus={self.gpus}"
 
 
 class SlurmLauncher(OwnLauncher):
@@ -71,6 +86,7 @@ class SlurmLauncher(OwnLauncher):
         extra: dict[str, str],
     ) -> None:
         self.requeues, self._parallel = requeues, parallel
+        self.gpus, self.gres = gpus, gres
         named = {
             "partition": partition,
             "account": account,
@@ -98,6 +114,9 @@ class SlurmLauncher(OwnLauncher):
     def parallel(self) -> int:
         return self._parallel
 
+    def _gpus(self) -> tuple[float, str]:
+        return (self.gpus, f"gpus={self.gpus}") if self.gpus else (in_gres(self.gres), f"gres={self.gres}")
+
 
 class RayLauncher(OwnLauncher):
     def __init__(
@@ -108,10 +127,13 @@ class RayLauncher(OwnLauncher):
         memory_gb: float | None,
         resources: dict[str, float],
     ) -> None:
-        self.address = address
+        self.address, self.gpus = address, gpus
         self.resources: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus, "resources": dict(resources)}
         if memory_gb:
             self.resources["memory"] = round(memory_gb * 2**30)
 
     def engine(self) -> Engine:
         return Ray(self.address, self.resources)
+
+    def _gpus(self) -> tuple[float, str]:
+        return self.gpus, f"gpus={self.gpus:g}"

@@ -62,6 +62,7 @@ class AshaSweeper(GridSweeper):
         parallel = self.launcher.parallel if self.parallel is None else self.parallel
         if parallel is None:
             raise ConfigError("how many runs go on at once is not known. Fix: hydra.sweeper.parallel=8")
+        self.launcher.require_devices([self.config.devices])
         library("optuna", "asha", "hydra/sweeper", "grid")
         knobs = Knobs(self.trials, self.rungs, self.sampler, self.seed, parallel)
         return [searched(search_of(self.parsed(arguments), knobs, self.config), engine)]

@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from sft_research import ranks
 from sft_research.config import ConfigError
 from sft_research.lora import FullFineTuning, Lora
 from sft_research.model import Model
@@ -91,7 +92,7 @@ class Transformers:
         loaded = AutoModelForCausalLM.from_pretrained(
             model.source,
             dtype=model.torch_dtype(isinstance(adapter, FullFineTuning)),
-            device_map="cuda" if _on_gpu() else "cpu",
+            device_map=_device(),
             attn_implementation=self.attn_implementation,
             revision=model.revision,
             trust_remote_code=False,  # said, or a terminal would be asked
@@ -116,6 +117,13 @@ def _on_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def _device() -> str:
+    """Of this rank; Unsloth finds its own by the same variables."""
+    if not _on_gpu():
+        return "cpu"
+    return f"cuda:{ranks.rank()}" if ranks.count() > 1 else "cuda"
 
 
 def _quantization(model: Model) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from sft_research import hub
+from sft_research import devices, hub
 from sft_research.annotation import choices, fits
 from sft_research.config import ConfigError
 from sft_research.contradictions import CONTRADICTIONS
@@ -38,7 +38,8 @@ PARTS = (*GROUPS, "evaluation")
 
 def check(cfg: DictConfig) -> None:
     """Raise ConfigError with every problem found, the cheapest rules first."""
-    for rules in ((every_part,), STRUCTURE, VALUES, CONTRADICTIONS, (hub.local_files,), (hub.unreachable,)):
+    across = (*CONTRADICTIONS, *devices.RULES)
+    for rules in ((every_part,), STRUCTURE, VALUES, across, (hub.local_files,), (hub.unreachable,)):
         problems = [message for rule in rules for message in rule(cfg)]
         if problems:
             raise ConfigError("\n".join(problems))

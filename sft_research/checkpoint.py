@@ -25,22 +25,25 @@ MANIFEST = "manifest.json"
 @contextmanager
 def writing(place: Path) -> Iterator[Path]:
     """A folder to write into, which becomes `place` when it is whole; nothing is left where writing fails."""
-    beside = place.parent / ".writing" / place.name
-    shutil.rmtree(beside.parent, ignore_errors=True)
-    beside.mkdir(parents=True)
+    made = beside(place)
+    shutil.rmtree(made.parent, ignore_errors=True)
+    made.mkdir(parents=True)
     try:
-        yield beside
-        sync(beside)
-        sizes = {
-            str(f.relative_to(beside)): [f.stat().st_size, hashed(f).hexdigest()] for f in _files(beside)
-        }
-        (beside / MANIFEST).write_text(json.dumps(sizes, indent=2))
-        sync(beside)
+        yield made
+        sync(made)
+        sizes = {str(f.relative_to(made)): [f.stat().st_size, hashed(f).hexdigest()] for f in _files(made)}
+        (made / MANIFEST).write_text(json.dumps(sizes, indent=2))
+        sync(made)
         shutil.rmtree(place, ignore_errors=True)  # one that was found damaged
-        beside.rename(place)
+        made.rename(place)
         _sync_one(place.parent)
     finally:
-        shutil.rmtree(beside.parent, ignore_errors=True)
+        shutil.rmtree(made.parent, ignore_errors=True)
+
+
+def beside(place: Path) -> Path:
+    """Where `place` is while it is written."""
+    return place.parent / ".writing" / place.name
 
 
 def flaw(place: Path) -> str | None:

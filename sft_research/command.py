@@ -16,7 +16,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from sft_research import secrets
+from sft_research import other_ranks, ranks, secrets
 from sft_research.config import CONF_DIR, MAIN, ConfigError, Run, config_dir_of, without_hydra
 from sft_research.console import Heard
 from sft_research.explain import explained
@@ -45,7 +45,7 @@ OF_A_RUN = (
 def command(train: Callable[[Run], Result]) -> None:
     """Run `train` on what the command line composes; exit with 0, 1 (failed), 2 (config), or 128 and the
     number of the signal that stopped it: 130 (Ctrl-C), 143 (SIGTERM), 138 (SIGUSR1), 140 (SIGUSR2)."""
-    run_composed(lambda run: _plan(run) if run.cfg.plan else train(run).after.loss)
+    run_composed(lambda run: _plan(run) if run.cfg.plan else train(run).after.loss, not ranks.first())
 
 
 def _plan(run: Run) -> None:
@@ -69,6 +69,7 @@ def run_composed(task: Callable[[Run], Any], show_traceback: bool = False) -> No
             return task(run)
 
     stop_with_the_grid()
+    other_ranks.end_with_the_run()
     secrets.load()  # before anything is named or written
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on instead of printing them its way
     sys.argv[1:] = _flags_first(sys.argv[1:])
@@ -116,5 +117,7 @@ def ending(show_traceback: bool = False) -> Iterator[None]:
 
 
 def _exit(status: int, message: str) -> NoReturn:
+    if not ranks.first() and ranks.MEET not in os.environ:
+        message = f"rank {ranks.rank()}: {message}"  # torchrun shows what all say
     Heard(sys.stderr).write(f"{secrets.redact(message)}\n")
     sys.exit(status)

@@ -53,10 +53,14 @@ class Run:
     @property
     def command(self) -> str:
         """What composes this run again, secrets struck out."""
+        return secrets.redact(shlex.join(["python", *self.words]))
+
+    @property
+    def words(self) -> list[str]:
+        """The same as an interpreter takes it, with secrets: never to be shown."""
         flags = ["--config-dir", self.config_dir] if self.config_dir else []
         flags += ["--config-name", self.config_name] if self.config_name != MAIN else []
-        words = ["python", "-m", "sft_research.train", *flags, *self.overrides]
-        return secrets.redact(shlex.join(words))
+        return ["-m", "sft_research.train", *flags, *self.overrides]
 
     @property
     def name(self) -> str:
@@ -179,5 +183,8 @@ def _run(cfg: DictConfig, overrides: Sequence[str], config_dir: str | Path | Non
 def without_hydra(cfg: DictConfig) -> DictConfig:
     """The run's own part of a config that Hydra composed."""
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    if "devices" not in own:  # of a run's folder that is older than the key
+        OmegaConf.set_struct(own, False)
+        own.devices = 1
     OmegaConf.set_struct(own, True)
     return own

@@ -81,7 +81,8 @@ def effective_batch(run: PastRun) -> float | None:
         number(run.config.get(f"training.{key}"))
         for key in ("per_device_train_batch_size", "gradient_accumulation_steps")
     )
-    return None if rows is None or times is None else rows * times
+    devices = number(run.config.get("devices", 1))
+    return None if rows is None or times is None or devices is None else rows * times * devices
 
 
 def schedule(run: PastRun) -> Any:

@@ -6,7 +6,6 @@ Nothing here imports torch: packages are looked for, hardware is asked of the sy
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -154,19 +153,7 @@ def wandb_online_needs_a_key(cfg: DictConfig) -> Iterator[str]:
         yield f"{said}=online, but W&B has no key. Fix: wandb login, or tracking.mode=offline"
 
 
-def one_process_trains_a_run(cfg: DictConfig) -> Iterator[str]:
-    """Under torchrun every process would write the same folder and count its own tokens alone."""
-    processes = os.environ.get("WORLD_SIZE", "1")
-    if processes not in ("", "1"):
-        yield (
-            f"WORLD_SIZE={processes}: a run is one process, and this is one of {processes} that share it. "
-            "Fix: python -m sft_research.train without torchrun or accelerate launch; a grid takes a process "
-            "a run with -m hydra/launcher=local"
-        )
-
-
 CONTRADICTIONS: tuple[Callable[[DictConfig], Iterator[str]], ...] = (
-    one_process_trains_a_run,
     needs_a_package,
     four_bit_weights_cannot_be_trained,
     float16_weights_cannot_all_be_trained,

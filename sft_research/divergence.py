@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from sft_research import ranks
 from sft_research.on_oom import starts
 from sft_research.tokens import Example
 
@@ -60,8 +61,10 @@ class Divergence(TrainerCallback):
         number = isfinite(loss) and (isfinite(norm) or args.fp16)
         if not number or loss > FAR * max(self.guess, float(trainer.loss_first)):
             flat = trainer.padding_free
-            rows = rows_of(trainer.in_parts.batches, self.examples, flat)
-            raise Diverged(state.global_step + 1, loss, norm, list(self.norms), rows)
+            # Every rank is here: loss and norm are those of all.
+            rows = ranks.gather(rows_of(trainer.in_parts.batches, self.examples, flat))
+            numbers = sorted({number for of_rank in rows for number in of_rank})
+            raise Diverged(state.global_step + 1, loss, norm, list(self.norms), numbers)
         self.norms.append(norm)
 
 

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
+from sft_research import ranks
 from sft_research.answers import Answer, answer, final_answer, has_form
 from sft_research.loss import held_out_loss
 from sft_research.tokens import Data
@@ -60,13 +61,16 @@ class Judge:
             loss = held_out_loss(self.model, held_out, settings.batch_size, self.file)
         asked = held_out[: settings.questions]
         with tqdm(total=len(asked), desc=f"answers {when}", file=self.console, disable=not asked) as bar:
-            answers = answer(
-                self.model,
-                self.data.tokenizer,
-                asked,
-                settings.batch_size,
-                settings.max_new_tokens,
-                bar.update,
+            # By rank 0 alone: answers depend on the batch that they are made in.
+            answers = ranks.by_first(
+                lambda: answer(
+                    self.model,
+                    self.data.tokenizer,
+                    asked,
+                    settings.batch_size,
+                    settings.max_new_tokens,
+                    bar.update,
+                )
             )
         if self.data.checkable:
             answers = [replace(one, right=is_right(one, self.think_tags)) for one in answers]

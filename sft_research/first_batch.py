@@ -35,7 +35,9 @@ def features(dataloader: Any) -> list[dict[str, list[int]]]:
 
     From the sampler, not from an iterator of the dataloader: that would start its workers.
     """
-    generator = getattr(dataloader.batch_sampler.sampler, "generator", None)
+    # Of several ranks each has a sampler of its share about the one that draws.
+    sampler = getattr(dataloader.batch_sampler, "batch_sampler", dataloader.batch_sampler).sampler
+    generator = getattr(sampler, "generator", None)
     state = generator.get_state() if generator is not None else None
     indices = next(iter(dataloader.batch_sampler))
     if generator is not None:

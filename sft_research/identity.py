@@ -24,6 +24,8 @@ def of(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     """{"id", "inputs": {key: {"content", "files"}}} of a resolved config; `folder` may hold what was noted."""
     noted = read(folder).get("inputs", {})
     decides = json.loads(json.dumps({k: v for k, v in config.items() if k not in NOT_IDENTITY}))
+    if decides.get("devices") == 1:  # said or not: it is what every run was before there were several
+        del decides["devices"]
     inputs = {}
     for key, node, name in list(_names(decides)):
         inputs[key] = _content(node[name], node.get("revision"), noted.get(key), name == "name")

@@ -86,6 +86,7 @@ def batches_of(cfg: DictConfig) -> Batches:
         cfg.model.max_length,
         cfg.seed,
         cfg.training.get("pad_to_multiple_of") or 1,
+        cfg.devices,
     )
 
 

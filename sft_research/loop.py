@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import TrainerCallback
 
-from sft_research import stopping
+from sft_research import ranks, stopping
 
 if TYPE_CHECKING:
     from sft_research.resume import Resumable
@@ -40,6 +40,8 @@ class Loop(TrainerCallback):
         if self._resuming:
             self._resuming = False
             self._resume_order()
+        if ranks.count() > 1:  # each draws the order by itself, and they must draw the same
+            torch.set_rng_state(ranks.by_first(torch.get_rng_state))
         self._epoch_began = torch.get_rng_state()
         self._random = random_states()
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sft_research import held_out, stopping
+from sft_research import held_out, ranks
 from sft_research.tokens import IGNORED, Example
 
 LOGIT_BYTES = 2**30  # at most this much memory for the logits of one batch
@@ -21,16 +21,15 @@ def held_out_loss(
 ) -> float:
     """Sum of NLL over completion tokens, in nats a token; that of each row goes to `file`.
 
-    Of several processes each takes its share of the rows, and all are given the same number.
+    Of several ranks each takes its share of the rows, and all are given the same number.
     """
     import torch
 
-    share, among = _share()
-    examples = sorted(examples, key=lambda e: len(e.input_ids))[share::among]
-    rows: list[float] = []  # sums, in the order of `examples`
+    ordered = sorted(examples, key=lambda e: len(e.input_ids))
+    mine = ordered[ranks.rank() :: ranks.count()]
+    rows: list[float] = []  # sums, in the order of `mine`
     with evaluating(model):
-        for ids, mask, labels in batches(examples, batch_size, _vocabulary(model), model.device):
-            stopping.poll()
+        for ids, mask, labels in ranks.in_turns(batches(mine, batch_size, _vocabulary(model), model.device)):
             # use_cache=False: with a cache, rows packed into one would see each other.
             logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
             kept = labels[:, 1:] != IGNORED
@@ -40,14 +39,12 @@ def held_out_loss(
             sums = torch.zeros(len(ids), dtype=torch.float64)
             sums.index_add_(0, kept.nonzero()[:, 0].cpu(), nll.cpu().double())  # mps has no float64
             rows += sums.tolist()
-    if file and among == 1:
-        held_out.write(file, examples, rows)
-    tokens = sum(example.loss_tokens for example in examples)
-    sums = torch.tensor([sum(rows), tokens], dtype=torch.float64)
-    if among > 1:
-        sums = sums.to(model.device)
-        torch.distributed.all_reduce(sums)
-    return (sums[0] / sums[1]).item()
+    nll = [0.0] * len(ordered)
+    for number, part in enumerate(ranks.gather(rows)):
+        nll[number :: ranks.count()] = part
+    if file and ranks.first():
+        held_out.write(file, ordered, nll)
+    return sum(nll) / sum(example.loss_tokens for example in ordered)
 
 
 def batches(
@@ -90,15 +87,6 @@ def evaluating(model: Any) -> Iterator[None]:
             yield
     finally:
         model.train(training)
-
-
-def _share() -> tuple[int, int]:
-    """This process and how many there are: (0, 1) where there is one."""
-    import torch
-
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return 0, 1
-    return torch.distributed.get_rank(), torch.distributed.get_world_size()
 
 
 def _vocabulary(model: Any) -> int:

@@ -1,6 +1,6 @@
 """What each packing option would make of a run's rows: rows, steps, and the padding that is computed for nothing.
 
-From lengths alone, for one device and one pass over the rows, in the order in which the trainer takes them.
+From lengths alone, for one pass over the rows, in the order in which the trainer takes them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class Batches:
     max_length: int
     seed: int
     multiple: int = 1  # training.pad_to_multiple_of
+    devices: int = 1  # each takes `accumulation` batches a step
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def _flat(option: str, rows: np.ndarray, batches: Batches, cut: int = 0) -> Pack
 
 
 def _made(option: str, rows: np.ndarray, batches: Batches, positions: np.ndarray, cut: int) -> Packed:
-    steps = -(-len(positions) // batches.accumulation)
+    steps = -(-len(positions) // (batches.accumulation * batches.devices))
     largest = int(positions.max()) if len(positions) else 0
     return Packed(option, len(rows), steps, int(rows.sum()), int(positions.sum()), largest, cut)
 

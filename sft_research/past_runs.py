@@ -112,6 +112,8 @@ def read(folder: Path) -> PastRun:
     """One run's folder, whatever is left of it."""
     result, failure = read_json(folder / "result.json"), read_json(folder / "failure.json")
     config = flat(read_yaml(folder / "config.yaml"))
+    if config:
+        config.setdefault("devices", 1)  # of a folder that is older than the key
     if result and not config:
         return PastRun(folder, "unfinished", "config.yaml cannot be read", {}, {}, failure)
     if result:

@@ -13,11 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sft_research import identity
+from sft_research import identity, ranks
 from sft_research.config import Run
 
 if TYPE_CHECKING:
-    from sft_research.metrics import Metrics
     from sft_research.record import Folder
     from sft_research.training import Trainer
 
@@ -52,9 +51,11 @@ class Pause:
     At its last step a run does not pause: it ends.
     """
 
-    def __init__(self, at: float | None, folder: Folder, trainer: Trainer, metrics: Metrics) -> None:
-        self._at, self._folder, self._trainer = at, folder, trainer
-        self._measured: Callable[[], float | None] = metrics.held_out_loss_now
+    def __init__(
+        self, at: float | None, folder: Folder, trainer: Trainer, measured: Callable[[], float | None]
+    ) -> None:
+        """`measured`: the held-out loss of the present weights, where rank 0 knows it."""
+        self._at, self._folder, self._trainer, self._measured = at, folder, trainer, measured
 
     @property
     def due(self) -> bool:
@@ -69,17 +70,19 @@ class Pause:
         """With a checkpoint of these weights: measure, note, and raise Paused where it is due."""
         if not self.due:
             return
-        self._folder.note("pausing")
+        if ranks.first():
+            self._folder.note("pausing")
         with self._trainer.saving_when_stopped():
-            loss = self._measured()
+            loss = ranks.by_first(self._measured)
             if loss is None and self._trainer.held_out:
                 loss = self._trainer.held_out_loss()
         assert self._at is not None
         step, tokens = self._trainer.state.global_step, int(self._trainer.loss_tokens)
         noted = Noted(self._at, step, tokens, loss)
-        earlier = [asdict(other) for other in pauses(self._folder.path) if other.at != self._at]
-        self._folder.write_json(NAME, [*earlier, asdict(noted)])
-        self._folder.note("paused", step=step, steps=self._trainer.state.max_steps)
+        if ranks.first():
+            earlier = [asdict(other) for other in pauses(self._folder.path) if other.at != self._at]
+            self._folder.write_json(NAME, [*earlier, asdict(noted)])
+            self._folder.note("paused", step=step, steps=self._trainer.state.max_steps)
         raise Paused(noted)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,8 @@ def plan(run: Run) -> None:
 def screen(run: Run, made: Plan) -> str:
     many = made.batch.accumulation
     batch = f"{made.batch.rows} x {made.batch.tokens} tokens, {many} batch{'es' * (many > 1)} a step"
+    if run.cfg.devices > 1:
+        batch += f" on each of {run.cfg.devices} devices"
     lines = [
         "",
         f"  {run.experiment} / {run.name}",
@@ -78,7 +81,7 @@ def _size(gib: float) -> str:
 
 def require_room(cfg: DictConfig, data: Data) -> None:
     """Raise ConfigError, with the overrides that would make it fit, for a run that clearly cannot."""
-    gib, batch = hardware.memory_gib(), _largest_batch(cfg, data)
+    gib, batch = _gib(cfg), _largest_batch(cfg, data)
     try:
         if roughly(cfg, batch) < NEAR * gib:
             return
@@ -143,5 +146,12 @@ def _plan(run: Run) -> Plan:
         round(loss_tokens * passes),
         batch,
         memory,
-        hardware.memory_gib(),
+        _gib(cfg),
     )
+
+
+def _gib(cfg: DictConfig) -> float:
+    """Of one device: a GPU has its own, and the processes on a CPU share what there is."""
+    torch = sys.modules.get("torch")
+    shared = cfg.devices if torch is None or not torch.cuda.is_available() else 1
+    return hardware.memory_gib() / shared

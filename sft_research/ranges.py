@@ -28,6 +28,7 @@ RANGES: dict[str, tuple[float, float, str]] = {
     "evaluation.batch_size": (1, 65_536, "rows"),
     "pause_at": (1e-9, inf, "loss tokens, or a share of the steps below 1"),
     "seed": (0, 2**32 - 1, "a seed"),
+    "devices": (1, 1024, "GPUs of this machine"),
 }
 # A value outside of its range that has a meaning.
 ALSO: dict[str, float] = {"training.max_steps": -1}
@@ -58,6 +59,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 # Parts without a signature: what they are.
 SETTINGS: dict[str, str] = {
     "seed": "int",
+    "devices": "int",
     "runs_dir": "str",
     "rerun": "bool",
     "plan": "bool",

@@ -10,16 +10,17 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from sft_research import checkpoint, failure, identity, lock, result, secrets, stopping
+from sft_research import checkpoint, failure, identity, lock, ranks, result, secrets, stopping
 from sft_research.answers import Answer
 from sft_research.config import Run
 from sft_research.console import captured
@@ -47,6 +48,7 @@ class Folder:
         self.path = run.folder
         self.goes_on = False  # whether an earlier process of this run has been here
         self.checkpoint: Path | None = None  # from which it does
+        self._log: IO[str] = sys.stderr  # once it is open, its train.log
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -79,6 +81,7 @@ class Folder:
             self.note("loading")
             step = checkpoint.step_of(self.checkpoint) if self.checkpoint else None
             with captured(self / "train.log") as stream:
+                self._log = stream
                 try:
                     with stopping.going_on_from(step):
                         yield None
@@ -87,6 +90,12 @@ class Folder:
                 except BaseException as error:
                     failure.leave(error, self.run, self.write_json, stream)
                     raise
+
+    def leave(self, error: BaseException) -> None:
+        """The same of an error that ends the process where nothing can be raised, and on the screen."""
+        failure.leave(error, self.run, self.write_json, self._log)
+        notes = getattr(error, "__notes__", [])
+        print("\n".join([f"{type(error).__name__}: {error}", *notes]), file=sys.__stderr__, flush=True)
 
     def note(self, state: str, **numbers: Any) -> None:
         """What the run does now, for a grid that shows it: state.json. Not worth failing or waiting for the disk."""
@@ -112,10 +121,12 @@ class Folder:
     def scores_before(self, judge: Callable[[], Judged]) -> Judged:
         """What was measured before the first step: by an earlier process, or now."""
         place = self / "checkpoints" / "before"
-        if not checkpoint.whole(place):
+        if not ranks.by_first(lambda: checkpoint.whole(place)):
             judged = judge()
-            with checkpoint.writing(place) as beside:
-                (beside / "scores.json").write_text(json.dumps(secrets.redact(asdict(judged)), indent=2))
+            if ranks.first():
+                with checkpoint.writing(place) as beside:
+                    (beside / "scores.json").write_text(json.dumps(secrets.redact(asdict(judged)), indent=2))
+            ranks.wait()
         found = read_json(place / "scores.json")
         return Judged(Scores(**found["scores"]), [Answer(**answer) for answer in found["answers"]])
 

@@ -48,6 +48,7 @@ class Result:
     curves: str
     preflight: str = "off"  # or passed
     rows_bad: int = 0  # left out by dataset.on_bad_row=skip, of both splits
+    devices: int = 1  # peak_memory_gib is that of one
 
 
 def read(file: Path) -> Result:
@@ -87,5 +88,6 @@ def result_of(
         curves=curves,
         rows_bad=len(data.train.bad) + len(data.held_out.bad),
         preflight="passed" if run.preflight else "off",
+        devices=run.cfg.devices,
         **metrics.totals(),
     )

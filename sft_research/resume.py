@@ -23,7 +23,7 @@ from transformers import TrainerState
 from transformers.trainer_utils import rotate_checkpoints
 from trl import SFTTrainer
 
-from sft_research import checkpoint
+from sft_research import checkpoint, ranks
 from sft_research.config import ConfigError
 from sft_research.loop import PROGRESS, Loop
 from sft_research.pausing import Pause
@@ -133,13 +133,15 @@ class Resumable(SFTTrainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         place = self.checkpoints / f"checkpoint-{self.state.global_step}"
-        with checkpoint.writing(place) as beside:
+        with _written_by_all(place) as beside:
             self._writing = beside.parent
             try:
                 super()._save_checkpoint(model, trial)
             finally:
                 self._writing = None
             self._find_best()
+            if not ranks.first():  # it has saved its random states
+                return
             self.state.save_to_json(str(beside / "trainer_state.json"))
             counts = self.counts()
             counts["tensors"] = {name: tensor.item() for name, tensor in counts["tensors"].items()}
@@ -168,3 +170,18 @@ class Resumable(SFTTrainer):
                 self.cut_short = cut_short
                 self._save_checkpoint(self.model, None)
             raise Stopped(stopped.number, self.saved_step()) from None
+
+
+@contextmanager
+def _written_by_all(place: Path) -> Iterator[Path]:
+    """`checkpoint.writing` of all ranks: the first begins and ends it, the others write what is theirs meanwhile."""
+    if ranks.first():
+        with checkpoint.writing(place) as beside:
+            ranks.wait()
+            yield beside
+            ranks.wait()
+    else:
+        ranks.wait()
+        yield checkpoint.beside(place)
+        ranks.wait()
+    ranks.wait()  # it is whole, for all to see

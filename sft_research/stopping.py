@@ -2,7 +2,7 @@
 
 What a signal asks is noted for the whole process, as signals are; whoever is at a safe point asks `requested`
 or calls `poll`. Outside `at_safe_points`, while rows and model are loaded, there is nothing to save yet and
-the signal itself raises.
+the signal itself raises. Of several ranks one may have got it: they agree, at the same safe point, to stop there.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ NOTED_CTRL_C = (
 _asked: int | None = None  # the signal that came
 _polled = False  # whether there are safe points ahead
 _over = False  # whether there is nothing left to stop
+_agreed: Callable[[int], int] = int  # the signal that any rank got, 0 for none, of what this one got
 
 
 class Stopped(KeyboardInterrupt):
@@ -73,6 +74,17 @@ def too_late() -> None:
 
 
 @contextmanager
+def agreeing(agreed: Callable[[int], int]) -> Iterator[None]:
+    """Inside, all ranks ask together at each safe point; `agreed` gives each the same number."""
+    global _agreed
+    before, _agreed = _agreed, agreed
+    try:
+        yield
+    finally:
+        _agreed = before
+
+
+@contextmanager
 def going_on_from(step: int | None) -> Iterator[None]:
     """What is stopped inside before a checkpoint of its own goes on from that of an earlier process, of `step`."""
     try:
@@ -83,13 +95,27 @@ def going_on_from(step: int | None) -> Iterator[None]:
 
 def requested() -> bool:
     """Whether the run is asked to stop."""
-    return _asked is not None
+    return _of_any() > 0
 
 
 def poll(saved: int | None = None) -> None:
     """Raise Stopped where the run is asked to stop; `saved`: the step of its last checkpoint."""
-    if _asked is not None:
-        raise Stopped(_asked, saved)
+    if number := _of_any():
+        raise Stopped(number, saved)
+
+
+def _of_any() -> int:
+    """The signal that any rank got, 0 for none; what comes meanwhile waits for the next safe point."""
+    global _asked
+    if number := _agreed(_asked or 0):
+        _asked = number
+    return number
+
+
+def heed(number: int, _: FrameType | None) -> None:
+    """The handler of a rank that another speaks for: it never raises where the signal falls."""
+    global _asked
+    _asked = _asked or number
 
 
 def _note(number: int, frame: FrameType | None) -> None:
@@ -97,7 +123,9 @@ def _note(number: int, frame: FrameType | None) -> None:
     if _asked is not None:
         return  # a second SIGTERM must not disturb the leaving
     _asked = number
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C waits for nothing
+    # torchrun passes a Ctrl-C on to ranks that have got it already.
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C waits for nothing
     if _over:
         return
     if not _polled:

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import IO
 
-from sft_research import determinism, environment, identity, stopping
+from sft_research import determinism, devices, environment, identity, other_ranks, ranks, result, stopping
 from sft_research.check import check
 from sft_research.command import command
 from sft_research.config import ConfigError, Run, build
-from sft_research.console import library_bars_off, speaking
+from sft_research.console import captured, library_bars_off, speaking
 from sft_research.evaluate import Judge
 from sft_research.held_out import NAME as HELD_OUT
 from sft_research.lora import Lora
@@ -44,16 +46,19 @@ def train(run: Run) -> Result:
     if run.cfg.plan:
         raise ConfigError("plan=true prints and trains nothing, so there is no result. Fix: plan=false")
     folder = Folder(run)
+    if not ranks.first():
+        return take_part(run, folder)
     with stopping.listening(), speaking() as console:
-        result, note = folder.finished(), FINISHED
-        if not result and (noted := paused(run, run.cfg.pause_at)):
+        done, note = folder.finished(), FINISHED
+        if not done and (noted := paused(run, run.cfg.pause_at)):
             raise Paused(noted)
-        if not result:
-            with folder.open() as result, determinism.asked_for(run.cfg.deterministic):
-                if not result:
-                    result, note = fine_tune(run, folder, console), ""
-        report(result, note)
-        return result
+        if not done:
+            with folder.open() as done, determinism.asked_for(run.cfg.deterministic):
+                if not done:
+                    with other_ranks.beside(run, folder.leave), devices.joined(run):
+                        done, note = fine_tune(run, folder, console), ""
+        report(done, note)
+        return done
 
 
 def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
@@ -90,15 +95,57 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
         if not folder.checkpoint:
             metrics.record_scores(before)
         set_seed(cfg.seed)  # again: a run that goes on has not judged
-        trainer.pause = Pause(cfg.pause_at, folder, trainer, metrics)
+        trainer.pause = Pause(cfg.pause_at, folder, trainer, metrics.held_out_loss_now)
         with closing(metrics):
-            trainer.train(resume_from_checkpoint=folder.checkpoint)
+            trainer.train(resume_from_checkpoint=ranks.by_first(lambda: folder.checkpoint))
         with trainer.saving_when_stopped():
-            after = judge("after training", known_loss=metrics.held_out_loss_now())
+            after = judge("after training", known_loss=ranks.by_first(metrics.held_out_loss_now))
         metrics.record_scores(after)
         folder.save(weights, data.tokenizer, before.answers, after.answers)
         seconds = metrics.earlier + time.perf_counter() - started
         return folder.finish(data, metrics, before.scores, after.scores, tracker.where(), seconds)
+
+
+def take_part(run: Run, folder: Folder) -> Result:
+    """What each other rank of a run on several devices does: the same rows, weights and steps. It writes nothing but
+    its random states into checkpoints, and says nothing; `ranks.by_first` gives it what rank 0 knows."""
+    if done := folder.finished():
+        return done
+    if noted := paused(run, run.cfg.pause_at):
+        raise Paused(noted)
+    cfg = run.cfg
+    backend, model, adapter = build(cfg.backend), build(cfg.model), build(cfg.lora)
+    with (
+        stopping.listening(stopping.heed),
+        stopping.at_safe_points(),
+        captured(Path(os.devnull)) as nowhere,
+        determinism.asked_for(cfg.deterministic),
+        devices.joined(run),
+    ):
+        backend.activate()
+        from transformers import set_seed
+
+        from sft_research.overlap import trained_on
+        from sft_research.preflight import Preflight
+        from sft_research.prepare import prepare
+        from sft_research.training import build_trainer
+
+        set_seed(cfg.seed)
+        ranks.wait()
+        data = trained_on(cfg.on_overlap, prepare(cfg, *model.tokenizer()).data, model.max_length)
+        preflight = Preflight(run, data, adapter)
+        weights = backend.load(model, adapter, data.added_tokens, len(data.tokenizer), cfg.seed)
+        trainer = build_trainer(run, weights, data, str(folder / "checkpoints"))
+        preflight.before(trainer)
+        judge = Judge(weights, data, build(cfg.evaluation), model.think_tags, nowhere, lambda _: None)
+        folder.scores_before(lambda: judge("before training"))
+        set_seed(cfg.seed)
+        ranks.draw_apart(cfg.seed)
+        trainer.pause = Pause(cfg.pause_at, folder, trainer, lambda: None)
+        trainer.train(resume_from_checkpoint=ranks.by_first(lambda: None))
+        with trainer.saving_when_stopped():
+            judge("after training", known_loss=ranks.by_first(lambda: None))
+    return result.read(folder / "result.json")
 
 
 def rows(run: Run, folder: Folder, model: Model) -> Data:
@@ -113,6 +160,7 @@ def rows(run: Run, folder: Folder, model: Model) -> Data:
     folder.describe(environment.describe(prepared.fingerprint, identity.model_revision(run)))
     data = trained_on(run.cfg.on_overlap, prepared.data, model.max_length)
     require_room(run.cfg, data)
+    ranks.wait()  # for those that now find the rows in the cache
     return data
 
 

@@ -15,7 +15,7 @@ from datasets import Dataset
 from datasets.table import InMemoryTable
 from omegaconf import DictConfig, OmegaConf
 
-from sft_research import held_out
+from sft_research import held_out, ranks
 from sft_research.attention import attend_apart
 from sft_research.cache import Examples
 from sft_research.config import ConfigError, Run, build
@@ -42,26 +42,31 @@ class Trainer(Resumable):
         self.in_parts = InParts(self, halve=on_oom == "halve")
         self.norm: Any = None  # of the gradient, in the latest step
         # Counted on the device: no step waits for a number.
-        self.tokens = torch.zeros((), dtype=torch.long, device=self.args.device)
-        self.loss_tokens = torch.zeros((), dtype=torch.long, device=self.args.device)
+        counts = torch.zeros(3, dtype=torch.long, device=self.args.device)
+        self.tokens, self.loss_tokens, self.examples = counts  # of a cut example each piece
         # Of the first step and of the latest, however seldom a loss is logged.
         self.loss_first = self.loss_last = torch.zeros((), device=self.args.device)
-        self._loss_step = -1
-        self.examples = torch.zeros((), dtype=torch.long, device=self.args.device)  # a cut one for each piece
-        self.places = 0  # tokens and padding
+        self._loss_step, self.places = -1, 0  # places: tokens and padding
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
-        real = inputs["attention_mask"].sum() if "attention_mask" in inputs else inputs["input_ids"].numel()
-        self.tokens += real
-        self.places += inputs["input_ids"].numel()
-        flat = self.padding_free
-        self.examples += (inputs["position_ids"] == 0).sum() if flat else len(inputs["input_ids"])
-        self.loss_tokens += (inputs["labels"][..., 1:] != IGNORED).sum()
+        self._count(inputs)
         if self.state.global_step != self._loss_step:
             self.in_parts.begin_step()
-        loss = self.in_parts(super().training_step, model, inputs, num_items_in_batch)
+        loss = ranks.mean(self.in_parts(super().training_step, model, inputs, num_items_in_batch))
         self._keep(loss)
         return loss
+
+    def _count(self, inputs: dict[str, Any]) -> None:
+        """What all ranks have in this batch: logs and checkpoints are then the same, whoever writes them."""
+        ids = inputs["input_ids"]
+        real = inputs["attention_mask"].sum() if "attention_mask" in inputs else ids.numel()
+        examples = (inputs["position_ids"] == 0).sum() if self.padding_free else len(ids)
+        trained = (inputs["labels"][..., 1:] != IGNORED).sum()
+        real, examples, trained = ranks.added([real, examples, trained], self.args.device)
+        self.tokens += real
+        self.places += ranks.total(ids.numel())
+        self.examples += examples
+        self.loss_tokens += trained
 
     def _get_grad_norm(self, *given: Any, **named: Any) -> Any:
         self.norm = super()._get_grad_norm(*given, **named)
@@ -98,6 +103,8 @@ def build_trainer(run: Run, model: Any, data: Data, output: str) -> Trainer:
     packing: Packing = build(cfg.packing)
     optimizer = build(cfg.optimizer)  # a partial: the trainer owns the parameters
     args = _arguments(cfg, model.dtype, output)
+    if args.n_gpu > 1:
+        args._n_gpu = 1  # transformers would copy the model to all GPUs that it sees (DataParallel)
     if data.added_tokens and args.loss_type == "chunked_nll":
         # TRL 1.14's chunked loss reads lm_head.bias, which PEFT's trained token rows do not have; same math.
         args.loss_type = "nll"

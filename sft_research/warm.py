@@ -46,6 +46,8 @@ def backend_of(point: Point, run: Run) -> str | None:
     """
     if sys.platform != "linux" or hardware.gpu() or point.command[: len(OF_A_RUN)] != OF_A_RUN:
         return None
+    if run.cfg.devices > 1:  # its other ranks are new processes, and all should count alike
+        return None
     backend = str(run.cfg.backend._target_)
     return backend if backend in BACKENDS else None
 

@@ -75,6 +75,18 @@ def started(arguments: Sequence[str], cwd: Path, **environment: str) -> subproce
     )
 
 
+def torchrun(ranks: int, overrides: Sequence[str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The same as a person starts it who has torchrun start the ranks."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    return subprocess.run(
+        [sys.executable, *launcher, "-m", "sft_research.train", *overrides],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+
+
 def python(code: str, cwd: Path, **environment: str) -> str:
     """What a fresh interpreter prints; the code fails the test when it raises."""
     done = subprocess.run(

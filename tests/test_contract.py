@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from sft_research.config import ConfigError
 from sft_research.contract import common_seeds, effective_batch, groups
 from sft_research.past_runs import find
 from sft_research.points import METRICS, Point, points, varied
-from tests.compared import ROWS, metrics, run, write
+from tests.compared import ROWS, config, metrics, run, write
 
 
 def grouped(place: Path, *across: str, metric: str = "loss") -> list[tuple[list[str], list[str]]]:
@@ -123,6 +124,10 @@ def test_a_batch_is_what_was_logged_else_what_the_config_says(tmp_path: Path) ->
     (folder / "metrics.jsonl").unlink()
     (found,) = find([folder])
     assert effective_batch(found) == 32.0
+    several = config(training__gradient_accumulation_steps=4) | {"devices": 3}
+    (folder / "config.yaml").write_text(json.dumps(several))  # which YAML reads too
+    (found,) = find([folder])
+    assert effective_batch(found) == 96.0  # 3 devices x 8 rows x 4 batches
 
 
 @pytest.mark.parametrize(

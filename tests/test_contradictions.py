@@ -23,7 +23,6 @@ from sft_research.contradictions import (
     four_bit_weights_cannot_be_trained,
     muon_needs_matrices,
     needs_a_package,
-    one_process_trains_a_run,
     packed_rows_are_not_padded,
     thinking_needs_tags,
     wandb_online_needs_a_key,
@@ -243,15 +242,3 @@ def test_every_rule_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sft_research.check.CONTRADICTIONS", spies)
     check(composed())
     assert asked == list(range(len(CONTRADICTIONS)))
-
-
-def test_a_run_of_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What torchrun and accelerate launch set."""
-    for alone in (None, "1"):
-        monkeypatch.delenv("WORLD_SIZE", raising=False)
-        if alone:
-            monkeypatch.setenv("WORLD_SIZE", alone)
-        assert list(one_process_trains_a_run(composed())) == []
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    (message,) = one_process_trains_a_run(composed())
-    assert message.startswith("WORLD_SIZE=2: a run is one process, and this is one of 2 that share it. Fix: ")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from sft_research import loss
+from sft_research import loss, ranks
 from sft_research.config import ROOT
 from sft_research.first_batch import losses
 from sft_research.loss import batches, evaluating, held_out_loss
@@ -93,17 +93,23 @@ def test_neither_batch_size_nor_processes_nor_order_move_the_loss(rows, processe
     by_hand = sum(nll) / len(nll)
     assert held_out_loss(Bigram(TABLE), examples, batch_size) == pytest.approx(by_hand, rel=1e-5)
     assert held_out_loss(Bigram(TABLE), examples[::-1], batch_size) == pytest.approx(by_hand, rel=1e-5)
-    sums = torch.zeros(2, dtype=torch.float64)
     with pytest.MonkeyPatch.context() as patch:  # as many processes as that, one after the other
-        patch.setattr(torch.distributed, "all_reduce", sums.add_)
+        shares = []
         for rank in range(processes):
-            patch.setattr(loss, "_share", lambda rank=rank: (rank, max(processes, 2)))
-            held_out_loss(Bigram(TABLE), examples, batch_size)
-        if processes == 1:  # the second of two
-            patch.setattr(loss, "_share", lambda: (1, 2))
-            held_out_loss(Bigram(TABLE), examples, batch_size)
-    assert int(sums[1]) == len(nll)
-    assert (sums[0] / sums[1]).item() == pytest.approx(by_hand, rel=1e-5)
+            patch.setattr(ranks, "rank", lambda rank=rank: rank)
+            patch.setattr(ranks, "count", lambda: processes)
+            patch.setattr(ranks, "gather", lambda value, rank=rank: _heard(value, rank, processes, len(rows)))
+            shares.append(held_out_loss(Bigram(TABLE), examples, batch_size))
+    assert sum(shares) == pytest.approx(by_hand, rel=1e-5)
+
+
+def _heard(value, rank, processes, rows):
+    """What a rank would be told if the rows of all others had lost nothing; whether they have more it is not told."""
+    if isinstance(value, bool):
+        return [value]
+    return [
+        value if other == rank else [0.0] * len(range(other, rows, processes)) for other in range(processes)
+    ]
 
 
 def padded_on_the_left(rows):
@@ -137,13 +143,14 @@ import json, os, sys
 import torch
 from pathlib import Path
 from transformers import AutoModelForCausalLM
+from sft_research import ranks
 from sft_research.loss import held_out_loss
 from tests.test_loss import ROWS
-if os.environ.get("WORLD_SIZE"):
-    torch.distributed.init_process_group("gloo")
-model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
-losses = [held_out_loss(model, ROWS[:count], batch_size=3) for count in (8, 3, 1)]
-Path(os.environ.get("RANK", "alone")).write_text(json.dumps(losses))
+with ranks.joined(2):
+    model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
+    file = Path(f"{ranks.rank()}.jsonl")
+    losses = [held_out_loss(model, ROWS[:count], 3, file if count == 8 else None) for count in (8, 3, 1)]
+Path(os.environ["RANK"]).write_text(json.dumps(losses))
 """
 
 
@@ -163,6 +170,12 @@ def test_two_processes_are_given_the_number_of_one(tiny_folder, tiny_model, tmp_
     first, second = (json.loads((tmp_path / rank).read_text()) for rank in "01")
     assert first == second
     assert first == pytest.approx([held_out_loss(tiny_model, ROWS[:n], 3) for n in (8, 3, 1)], rel=1e-6)
+    # One file, of all rows, in the order of one process.
+    assert not (tmp_path / "1.jsonl").exists()
+    held_out_loss(tiny_model, ROWS, 3, tmp_path / "alone.jsonl")
+    whole, alone = ([json.loads(line) for line in (tmp_path / f"{n}.jsonl").open()] for n in ("0", "alone"))
+    assert [row["tokens"] for row in whole] == [row["tokens"] for row in alone]
+    assert [row["nll"] for row in whole] == pytest.approx([row["nll"] for row in alone], rel=1e-5)
 
 
 # The training state -------------------------------------------------------------------------------

@@ -49,6 +49,14 @@ def test_padding_by_hand(monkeypatch):
     assert made["wrapped"] == Packed("wrapped", 3, 1, 12, 12, 10, 2)
 
 
+def test_a_step_takes_the_batches_of_all_devices(monkeypatch):
+    monkeypatch.setattr(padding, "shuffled", lambda rows, seed: np.arange(rows))
+    rows = all_trained(2, 5, 4, 2, 2)  # three batches
+    for accumulation, devices, steps in [(1, 1, 3), (1, 2, 2), (1, 3, 1), (2, 2, 1)]:
+        batches = Batches(2, accumulation, 6, seed=0, devices=devices)
+        assert packings(rows, rows, batches)[0].steps == steps
+
+
 def test_an_example_longer_than_a_row_goes_on_only_where_the_option_lets_it(monkeypatch):
     monkeypatch.setattr(padding, "shuffled", lambda rows, seed: np.arange(rows))
     made = {p.option: p for p in packings(all_trained(4, 3), all_trained(6, 3), Batches(2, 1, 4, seed=0))}

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sft_research import run
+from sft_research import hardware, run
 from sft_research.config import ConfigError, compose
-from sft_research.memory import Batch
-from sft_research.plan import _largest_batch
+from sft_research.memory import Batch, Memory
+from sft_research.plan import Plan, _gib, _largest_batch, screen
 from sft_research.tokens import Data, Encoded
 from tests.runs import TINY, started
 from tests.toys import example
@@ -45,6 +45,15 @@ def test_the_steps_tokens_and_parts_are_printed_and_nothing_is_written(
     ]  # fmt: skip
     assert 0 < parts["adapters"] < parts["weights"] < 0.01  # of the tiny model: some MiB
     assert not (tmp_path / "runs").exists()
+
+
+def test_devices_have_a_batch_each_and_share_a_cpus_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "memory_gib", lambda: 24.0)
+    one, three = compose(), compose(["devices=3"])
+    assert (_gib(one.cfg), _gib(three.cfg)) == (24.0, 8.0)  # no GPU here
+    made = Plan(6, 100, 50, Batch(4, 32, 1), Memory(*[0.0] * 9), 8.0)
+    assert "largest batch 4 x 32 tokens, 1 batch a step\n" in screen(one, made)
+    assert "largest batch 4 x 32 tokens, 1 batch a step on each of 3 devices\n" in screen(three, made)
 
 
 def test_a_run_that_cannot_fit_is_refused_before_weights_are_loaded(
