@@ -74,8 +74,8 @@ RULES: tuple[Callable[[DictConfig], Iterator[str]], ...] = (
 
 
 def require_as_many(gpus_a_run: float, key: str, asked: Iterable[int]) -> None:
-    """Raise ConfigError where a launcher gives a run other GPUs than the devices it `asked` for; 0: none, and then a CPU's
-    processes are its devices. A share of a GPU is one."""
+    """Raise ConfigError where a launcher gives a run other GPUs than the devices it `asked` for. 0 is none: then they
+    are processes on a CPU. A share of a GPU is one."""
     for devices in sorted(set(asked)):
         if gpus_a_run > 0 and max(gpus_a_run, 1) != devices:
             raise ConfigError(

@@ -20,6 +20,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from sft_research import held_out, other_ranks
+from sft_research.pausing import pauses
 from tests import misbehaving, runs
 from tests.forked import differences
 from tests.runs import TINY, Done, started, train
@@ -98,6 +99,21 @@ def test_what_a_person_sees_is_what_one_process_says(untouched: Done) -> None:
     assert untouched.out.count("6 of 6 proofs hold") == 1
     assert untouched.err == ""
     assert len(untouched.series("train/loss")) == 6
+
+
+def test_a_run_that_pauses_does_so_in_both_ranks_and_goes_on_to_the_same_bits(
+    untouched: Done, tmp_path: Path
+) -> None:
+    """Half of six steps is three; no loss is due there, so that both measure it, half of the rows each."""
+    paused = run(tmp_path, [*OVERRIDES, "pause_at=0.5"])
+    assert (paused.status, (paused.folder / "result.json").exists()) == (0, False), paused.err
+    (noted,) = pauses(paused.folder)
+    third = [row for row in untouched.metrics if "train/loss" in row][2]
+    assert (noted.step, noted.loss_tokens) == (3, third["loss_tokens"])
+    at_two, at_four = untouched.series("eval/loss")[1:3]
+    assert at_four < (noted.loss or 0) < at_two
+    assert run(tmp_path).status == 0
+    assert differences(untouched.folder, paused.folder) == []
 
 
 def test_a_signal_to_one_rank_stops_both_after_the_same_step_and_they_go_on_to_the_same_bits(

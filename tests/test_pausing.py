@@ -101,9 +101,8 @@ def test_where_a_pause_is_due(at: float | None, step: int, tokens: int, due: boo
     trainer: Any = SimpleNamespace(
         state=SimpleNamespace(global_step=step, max_steps=9), loss_tokens=tokens, pause=None
     )
-    metrics: Any = SimpleNamespace(held_out_loss_now=None)
     folder: Any = None
-    assert Pause(at, folder, trainer, metrics).due is due
+    assert Pause(at, folder, trainer, lambda: None).due is due
 
 
 def test_a_pause_says_where_the_run_rests() -> None:
