@@ -11,6 +11,7 @@ import pytest
 
 from tests.command_line import python
 from tests.compared import grid, run
+from tests.runs import started
 
 
 def compare(arguments: list[str], cwd: Path) -> CompletedProcess[str]:
@@ -79,3 +80,21 @@ def test_a_wrong_place_is_named_with_a_fix(tmp_path: Path, arguments: list[str],
     (tmp_path / "file").write_text("")
     done = compare(arguments, tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+
+
+@pytest.mark.long
+def test_an_experiment_is_run_and_answered(tmp_path: Path) -> None:
+    """A cut of experiments/lora_rank_alpha_lr.yaml: the tiny model, 2 ranks x 2 learning rates x 2 seeds."""
+    cut = ["model=tiny", "backend=transformers", "lora.r=2,4", "lora.alpha=8", "optimizer.lr=1e-3,3e-2"]
+    done = started(["experiments=lora_rank_alpha_lr", *cut, "tracking=none"], tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    compared = compare(["runs/lora_rank_alpha_lr", "--out", "seen"], tmp_path)
+    assert compared.returncode == 0, compared.stderr
+    made = json.loads((tmp_path / "seen" / "compare.json").read_text())
+    (section,) = made["sections"]
+    found = [(point["settings"]["lora.r"], point["settings"]["optimizer.lr"]) for point in section["points"]]
+    assert sorted(found) == [(2, 0.001), (2, 0.03), (4, 0.001), (4, 0.03)]
+    assert {rate for _, rate in found[:2]} == {0.03}  # 12 steps at 0.001 hardly move random weights
+    assert "learning rate" in compared.stdout.split("Of the differences between 4 points, ")[1].split("%")[0]
+    pictures = {"curves.png", "heatmaps.png", "best_learning_rate.png", "parallel.png"}
+    assert {file.name for file in (tmp_path / "seen").glob("*.png")} == pictures
