@@ -29,7 +29,7 @@ LOOK_S = 0.5  # between two looks at whether all are there
 NOTICE_S = (
     10.0  # in which a run notices by itself that it waits for a rank that is gone; a GPU's may never do
 )
-LEAVE_S = 30.0  # for a rank that has nothing left to do
+LEAVE_S = 30.0  # for a rank to end that has nothing left to do, or has failed
 # How an error begins that a lost rank leaves in those who wait for it.
 OF_A_PEER = ("gloo", "nccl", "connection", "peer", "socket", "store", "process group", "timed out")
 
@@ -97,7 +97,7 @@ class _Others:
     def lost_by(self, error: BaseException) -> RankFailed | None:
         """The rank whose end another's `error` is, if it is."""
         of_a_peer = any(word in str(error).lower() for word in OF_A_PEER)
-        until = time.monotonic() + (NOTICE_S / 2 if of_a_peer else 0)
+        until = time.monotonic() + (LEAVE_S if of_a_peer else 0)
         while not (lost := self.lost()) and time.monotonic() < until:
             time.sleep(0.05)
         return lost

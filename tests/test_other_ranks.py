@@ -198,7 +198,7 @@ def test_each_rank_is_told_who_it_is_and_shares_the_threads(
 def test_the_rank_that_was_lost_is_named_and_no_other(
     code: str, error: RuntimeError, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(other_ranks, "NOTICE_S", 4.0)
+    monkeypatch.setattr(other_ranks, "LEAVE_S", 3.0)
     with pytest.raises(RuntimeError) as raised, beside(code):
         raise error
     assert str(raised.value) == message
