@@ -26,16 +26,29 @@ from sft_research import hardware, ranks, stopping
 from sft_research.config import Run
 
 LOOK_S = 0.5  # between two looks at whether all are there
-NOTICE_S = (
-    10.0  # in which a run notices by itself that it waits for a rank that is gone; a GPU's may never do
+NOTICE_S = 10.0  # in which a run notices that it waits for a rank that is gone; on a GPU it may never do
+LEAVE_S = 30.0  # for a rank to end that has nothing left to do, or has failed
+# What an error says that a lost rank leaves in those who wait for it.
+OF_A_PEER = (
+    "gloo",
+    "nccl",
+    "connection closed",
+    "connection reset",
+    "connection refused",
+    "broken pipe",
+    "tcpstore",
 )
-LEAVE_S = 30.0  # for a rank that has nothing left to do
-# How an error begins that a lost rank leaves in those who wait for it.
-OF_A_PEER = ("gloo", "nccl", "connection", "peer", "socket", "store", "process group", "timed out")
 
 
 class RankFailed(RuntimeError):
     """Another rank has ended, and with it the run: which, how, and the last that it said."""
+
+    def __init__(self, rank: int, status: int, said: str) -> None:
+        self.said = f"rank {rank} said:\n{said}"  # with its traceback
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        last = said.partition("\nTraceback")[0]
+        self.follows = _of_a_peer(last)  # since still another was lost
+        super().__init__(f"rank {rank} of this run {how}{f', and said: {last}' if last else ''}")
 
 
 @contextmanager
@@ -56,6 +69,7 @@ def beside(run: Run, leave: Callable[[BaseException], None]) -> Iterator[None]:
             others.let_leave()
         except RuntimeError as error:
             if lost := others.lost_by(error):
+                print(lost.said)  # into train.log
                 raise lost from error
             raise
         finally:
@@ -82,30 +96,30 @@ class _Others:
             )
 
     def lost(self) -> RankFailed | None:
-        """Of a rank that has ended and was not told to; those that are stopped are, by all."""
+        """Of the ranks that have ended and were not told to, as those are that stop with all, the first cause."""
+        found = []
         for rank, process in self._processes.items():
             status = process.poll()
             if status and status - 128 not in stopping.SIGNALS:
                 file = self._said[rank].fileno()
                 said = os.pread(file, os.fstat(file).st_size, 0).decode(errors="replace").strip()
-                print(f"rank {rank} said:\n{said}")  # into train.log, with its traceback
-                how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-                last = said.partition("\nTraceback")[0]
-                return RankFailed(f"rank {rank} of this run {how}{f', and said: {last}' if last else ''}")
-        return None
+                found.append(RankFailed(rank, status, said))
+        return min(found, key=lambda lost: lost.follows, default=None)
 
     def lost_by(self, error: BaseException) -> RankFailed | None:
-        """The rank whose end another's `error` is, if it is."""
-        of_a_peer = any(word in str(error).lower() for word in OF_A_PEER)
-        until = time.monotonic() + (NOTICE_S / 2 if of_a_peer else 0)
-        while not (lost := self.lost()) and time.monotonic() < until:
+        """The rank whose end another's `error` is, if it is; how it ended is known when it has."""
+        if not _of_a_peer(str(error)):
+            return None
+        until = time.monotonic() + LEAVE_S
+        while (not (lost := self.lost()) or lost.follows) and time.monotonic() < until:
             time.sleep(0.05)
         return lost
 
     def watch(self, leave: Callable[[BaseException], None]) -> None:
         while not self._done.wait(LOOK_S):
-            if (lost := self.lost()) and not self._done.wait(NOTICE_S):
+            if self.lost() and not self._done.wait(NOTICE_S) and (lost := self.lost()):
                 try:
+                    print(lost.said)
                     leave(lost)
                 finally:
                     self._kill()
@@ -131,6 +145,10 @@ class _Others:
             if process.poll() is None:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
+
+
+def _of_a_peer(said: str) -> bool:
+    return any(word in said.lower() for word in OF_A_PEER)
 
 
 def end_with_the_run() -> None:

@@ -22,9 +22,8 @@ T = TypeVar("T")
 MEET = "SFT_RANKS_MEET"  # the file through which the ranks of a run that started them itself find each other
 THREADS = "OMP_NUM_THREADS"
 DEVICE = "ACCELERATE_TORCH_DEVICE"
-PATIENCE = timedelta(
-    days=7
-)  # one rank may prepare data or answer questions for long; one that dies is noticed
+# One rank may prepare data or answer questions for long; one that dies is noticed.
+PATIENCE = timedelta(days=7)
 
 _group: Any = None  # of all ranks, on the CPU
 

@@ -20,6 +20,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from sft_research import held_out, other_ranks
+from sft_research.other_ranks import RankFailed
 from sft_research.pausing import pauses
 from tests import misbehaving, runs
 from tests.forked import differences
@@ -214,11 +215,24 @@ def test_each_rank_is_told_who_it_is_and_shares_the_threads(
 def test_the_rank_that_was_lost_is_named_and_no_other(
     code: str, error: RuntimeError, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(other_ranks, "NOTICE_S", 4.0)
+    monkeypatch.setattr(other_ranks, "LEAVE_S", 3.0)
     with pytest.raises(RuntimeError) as raised, beside(code):
         raise error
     assert str(raised.value) == message
     assert (raised.value is error) == (message == str(error))
+
+
+def test_a_rank_that_failed_is_named_and_not_one_that_waited_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rank 1 has lost rank 2, and ends first."""
+    monkeypatch.setattr(other_ranks, "LEAVE_S", 20.0)
+    code = (
+        "import os, sys, time\n"
+        "if os.environ['RANK'] == '1': sys.exit('RuntimeError: [gloo] Connection reset by peer')\n"
+        "time.sleep(1); sys.exit('no such drawer')"
+    )
+    with pytest.raises(RankFailed) as raised, beside(code, others=2):
+        raise RuntimeError("Connection closed by peer")
+    assert str(raised.value) == "rank 2 of this run ended with status 1, and said: no such drawer"
 
 
 # Its main thread waits in C, as it does for a GPU: no exception can be raised in it.
