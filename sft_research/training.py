@@ -103,7 +103,9 @@ def build_trainer(run: Run, model: Any, data: Data, output: str) -> Trainer:
     packing: Packing = build(cfg.packing)
     optimizer = build(cfg.optimizer)  # a partial: the trainer owns the parameters
     args = _arguments(cfg, model.dtype, output)
-    args._n_gpu = min(args.n_gpu, 1)  # else transformers copies the model to all GPUs that it sees (DataParallel)
+    args._n_gpu = min(
+        args.n_gpu, 1
+    )  # else transformers copies the model to all GPUs that it sees (DataParallel)
     if data.added_tokens and args.loss_type == "chunked_nll":
         # TRL 1.14's chunked loss reads lm_head.bias, which PEFT's trained token rows do not have; same math.
         args.loss_type = "nll"
