@@ -25,7 +25,8 @@ def screen(result: Result) -> str:
         f"  {'training loss, first / last':<28}{result.loss_first:>10.3f}{result.loss_last:>10.3f}",
         "",
         f"  {result.steps} steps in {clock(result.train_seconds)}, {clock(result.seconds)} in all; "
-        f"{result.tokens_per_second:,.0f} real tokens/s; {result.peak_memory_gib:.1f} GiB{_each(result)}",
+        f"{result.tokens_per_second:,.0f} real tokens/s; {result.peak_memory_gib:.1f} GiB",
+        *([f"  on {result.devices} devices, with this memory on each"] if result.devices > 1 else []),
         f"  {result.tokens:,} tokens, {result.loss_tokens:,} with loss; "
         f"{result.trainable_parameters:,} weights trained{_scale(result)}",
         *_lost(result),
@@ -59,6 +60,8 @@ def card(result: Result) -> str:
     table = "\n".join(f"| {name} | {a} | {b} |" for name, a, b in scores(result))
     bad = f" Left out as bad: {result.rows_bad} rows, listed in bad_rows.jsonl." if result.rows_bad else ""
     unproven = "".join(f" {line}" for line in _unproven(result))
+    peak = f"{result.peak_memory_gib:.1f} GiB at the peak"
+    peak += f" on each of {result.devices} devices" if result.devices > 1 else ""
     return f"""# {result.experiment} / {result.name}
 
 `{result.model}` fine-tuned through {result.backend} for {result.steps} steps on {result.rows:,} rows
@@ -72,8 +75,8 @@ def card(result: Result) -> str:
 ![Curves](curves.png)
 
 Training took {clock(result.train_seconds)} of {clock(result.seconds)} in all, {result.tokens_per_second:,.0f} real
-tokens/s, {result.peak_memory_gib:.1f} GiB at the peak{_each(result)}. The machine and the versions are in
-`environment.json`, every logged value in `metrics.jsonl`, answers in `samples.jsonl`.
+tokens/s, {peak}. The machine and the versions are in `environment.json`, every
+logged value in `metrics.jsonl`, answers in `samples.jsonl`.
 
     {result.command}
 """
@@ -105,10 +108,6 @@ def _lost(result: Result) -> list[str]:
 def _unproven(result: Result) -> list[str]:
     said = "Preflight was off: masks, packing, LoRA and optimizer are not proven."
     return [said] if result.preflight == "off" else []
-
-
-def _each(result: Result) -> str:
-    return f" on each of {result.devices} devices" if result.devices > 1 else ""
 
 
 def _scale(result: Result) -> str:

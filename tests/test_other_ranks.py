@@ -95,7 +95,7 @@ def test_two_devices_train_as_one_with_their_batch(untouched: Done, trained: Cal
 
 
 def test_what_a_person_sees_is_what_one_process_says(untouched: Done) -> None:
-    assert "on each of 2 devices" in untouched.out
+    assert "on 2 devices, with this memory on each" in untouched.out
     assert untouched.out.count("56 rows as tokens") == 1
     assert untouched.out.count("6 of 6 proofs hold") == 1
     assert untouched.err == ""

@@ -93,6 +93,13 @@ def test_the_card_says_the_same_in_markdown():
     assert summary.card(RESULT) == CARD
 
 
+def test_several_devices_are_told_with_the_memory_of_each():
+    two = replace(RESULT, devices=2)
+    added = [line for line in summary.screen(two).splitlines() if line not in SCREEN.splitlines()]
+    assert added == ["  on 2 devices, with this memory on each"]
+    assert "1.9 GiB at the peak on each of 2 devices. The machine" in summary.card(two)
+
+
 def test_a_run_without_preflight_says_so_on_the_screen_and_in_the_card():
     off = replace(RESULT, preflight="off")
     said = "Preflight was off: masks, packing, LoRA and optimizer are not proven."
