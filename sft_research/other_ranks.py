@@ -11,6 +11,7 @@ exit status of all. Ranks that torchrun has started are taken as they are.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -160,6 +161,9 @@ def end_with_the_run() -> None:
 def _watch_the_run() -> None:
     while os.read(0, 1):
         pass
+    shutil.rmtree(
+        Path(os.environ[ranks.MEET]).parent, ignore_errors=True
+    )  # which a run that was killed has left
     os.killpg(0, signal.SIGKILL)  # it may wait for the others where no exception reaches it
 
 
