@@ -10,6 +10,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from sft_research import ranks
+from sft_research.config import ConfigError
 from sft_research.devices import in_gres, require_as_many
 from sft_research.gpus import visible
 from sft_research.grid import grid_of
@@ -32,7 +34,12 @@ class OwnLauncher(Launcher):
         return launch(grid, self.engine())
 
     def require_devices(self, devices: Iterable[int]) -> None:
-        """Raise ConfigError where runs of so many devices would be given other GPUs."""
+        """Raise ConfigError where runs of so many devices would be given other GPUs, or torchrun has started this."""
+        if (started := ranks.count()) > 1:
+            raise ConfigError(
+                f"WORLD_SIZE={started}: each of these processes would drive the grid. "
+                "Fix: python -m sft_research.train -m devices=N ... without torchrun; a run starts its ranks itself"
+            )
         require_as_many(*self._gpus(), devices)
 
     def engine(self) -> Engine:

@@ -112,6 +112,8 @@ def _require_comparable(space: Space, rungs: Rungs) -> None:
                 "seed varies, and a search would end with the luckiest. "
                 "Fix: seed=0, and then its best points over seeds by hydra/sweeper=grid"
             )
+        if key == "devices":
+            raise ConfigError("devices varies, and every trial is given the same. Fix: devices=1, one value")
         if key in ROWS or key.startswith(("dataset.", "dataset_format.")):
             raise ConfigError(
                 f"{key} decides the rows, and a search holds losses on the same rows against each other. "

@@ -60,7 +60,7 @@ class Grid:
 
     def look(self) -> list[Point]:
         """Read what every point's folder says of it, and give those that are not finished."""
-        self.became = {p: self._rests(p, r) or Became() for p, r in zip(self.points, self.runs, strict=True)}
+        self.became = {p: self.rests(p, r) or Became() for p, r in zip(self.points, self.runs, strict=True)}
         self.write()
         return [point for point in self.points if self.became[point].state == "waiting"]
 
@@ -84,7 +84,7 @@ class Grid:
         run = self.runs[self.points.index(point)]
         # Asked anew: a model may be in the cache by now; and what rerun=true asked for is done.
         made = replace(run, cfg=with_values(run.cfg, ["rerun=false"])) if end.status == 0 else run
-        became = self._rests(point, made) or _unfinished(point, end)
+        became = self.rests(point, made) or _unfinished(point, end)
         was = self.became[point]
         became.host, became.job = became.host or was.host, was.job
         self.became[point] = became
@@ -101,7 +101,7 @@ class Grid:
                 logging.getLogger("sft_research").warning("sweep.json could not be written: %s", error)
             self.warned = True
 
-    def _rests(self, point: Point, run: Run) -> Became | None:
+    def rests(self, point: Point, run: Run) -> Became | None:
         """Of a point that has come to where it was sent."""
         return finished(run) or resting(run, run.cfg.pause_at)
 

@@ -35,10 +35,10 @@ class Live:
         self._wipe()
         count = sum(b.state not in ("waiting", "running") for b in self.grid.became.values())
         outcome = became.state
-        if became.state == "paused":
-            outcome = f"held-out loss {became.loss:.4f}, rests"
-        elif became.state == "finished":
+        if became.state in ("finished", "paused"):
             outcome = "done" if became.loss is None else f"held-out loss {became.loss:.4f}"
+        if became.state == "paused":
+            outcome = "rests" if became.loss is None else f"{outcome}, rests"
         print(
             f"[{count}/{len(self.grid.points)}] {point.label}  {outcome}  {point.folder}", file=self.console
         )

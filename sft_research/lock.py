@@ -30,7 +30,7 @@ BEAT_S = 5.0  # between two beats
 LIVES = 4  # beats without a change after which a holder is dead
 TRIES = 4
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # of a file system that has none
-LOST = 143  # exit status of a process whose lock was taken over, as if SIGTERM had ended it
+TAKEN_OVER = 143  # exit status of a process whose lock was taken over, as if SIGTERM had ended it
 CLAIM = 2  # beats after which a claim that nobody has written over holds
 
 _open: set[IO[str]] = set()  # of the locks that this process holds
@@ -138,7 +138,7 @@ def _beat(opened: IO[str], file: Path, what: Path, mine: str, done: Event) -> No
         if not _is_mine(file, mine):
             with suppress(OSError):
                 os.write(2, f"\n{what} was taken over while this process was suspended: it ends.\n".encode())
-            os._exit(LOST)
+            os._exit(TAKEN_OVER)
         with suppress(OSError):  # a full disk: the kernel's lock is held all the same
             _write(opened, mine, number)
 

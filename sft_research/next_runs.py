@@ -23,7 +23,9 @@ def command(run: PastRun, changes: Mapping[str, Sequence[Any]]) -> str:
         return ""
     changed = {f"{key}={','.join(text(value) for value in values)}": key for key, values in changes.items()}
     kept = [
-        w for w in words if _key(w) not in changed.values() and _key(w) not in ("hydra.mode", "-m", "rerun")
+        w
+        for w in words
+        if _key(w) not in changed.values() and _key(w) not in ("hydra.mode", "-m", "rerun", "pause_at")
     ]
     return shlex.join(["python", *HEAD, "-m", *kept, *changed])
 

@@ -11,6 +11,7 @@ exit status of all. Ranks that torchrun has started are taken as they are.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -30,15 +31,10 @@ LOOK_S = 0.5  # between two looks at whether all are there
 NOTICE_S = 10.0  # in which a run notices that it waits for a rank that is gone; on a GPU it may never do
 LEAVE_S = 30.0  # for a rank to end that has nothing left to do, or has failed
 # What an error says that a lost rank leaves in those who wait for it.
-OF_A_PEER = (
-    "gloo",
-    "nccl",
-    "connection closed",
-    "connection reset",
-    "connection refused",
-    "broken pipe",
-    "tcpstore",
-)
+OF_A_PEER = re.compile("gloo|nccl|connection (closed|reset|refused)|broken pipe|tcpstore", re.IGNORECASE)
+
+
+_raised = Event()  # an error is on its way out of this process, and will be said without a watch
 
 
 class RankFailed(RuntimeError):
@@ -48,7 +44,7 @@ class RankFailed(RuntimeError):
         self.said = f"rank {rank} said:\n{said}"  # with its traceback
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
         last = said.partition("\nTraceback")[0]
-        self.follows = _of_a_peer(last)  # since still another was lost
+        self.follows = bool(OF_A_PEER.search(last))  # since still another was lost
         super().__init__(f"rank {rank} of this run {how}{f', and said: {last}' if last else ''}")
 
 
@@ -62,6 +58,7 @@ def beside(run: Run, leave: Callable[[BaseException], None]) -> Iterator[None]:
     with TemporaryDirectory(prefix="sft-ranks-") as place:
         each = [_variables(rank, run.cfg.devices, Path(place, "meet")) for rank in range(run.cfg.devices)]
         others = _Others(run, each[1:])
+        _raised.clear()
         watch = Thread(target=others.watch, args=(leave,), daemon=True, name="ranks")
         watch.start()
         try:
@@ -76,6 +73,16 @@ def beside(run: Run, leave: Callable[[BaseException], None]) -> Iterator[None]:
         finally:
             others.end()
             watch.join()
+
+
+@contextmanager
+def raising() -> Iterator[None]:
+    """An error inside takes its time on the way out, where a tracker is told of it; all ranks may have raised it."""
+    try:
+        yield
+    except BaseException:
+        _raised.set()
+        raise
 
 
 class _Others:
@@ -109,7 +116,7 @@ class _Others:
 
     def lost_by(self, error: BaseException) -> RankFailed | None:
         """The rank whose end another's `error` is, if it is; how it ended is known when it has."""
-        if not _of_a_peer(str(error)):
+        if not OF_A_PEER.search(str(error)):
             return None
         until = time.monotonic() + LEAVE_S
         while (not (lost := self.lost()) or lost.follows) and time.monotonic() < until:
@@ -118,7 +125,9 @@ class _Others:
 
     def watch(self, leave: Callable[[BaseException], None]) -> None:
         while not self._done.wait(LOOK_S):
-            if self.lost() and not self._done.wait(NOTICE_S) and (lost := self.lost()):
+            if not self.lost() or self._done.wait(NOTICE_S) or _raised.is_set():
+                continue
+            if lost := self.lost():
                 try:
                     print(lost.said)
                     leave(lost)
@@ -146,10 +155,6 @@ class _Others:
             if process.poll() is None:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
-
-
-def _of_a_peer(said: str) -> bool:
-    return any(word in said.lower() for word in OF_A_PEER)
 
 
 def end_with_the_run() -> None:

@@ -15,6 +15,7 @@ from threading import Thread
 from typing import IO, Any, Protocol, Self
 
 from sft_research import lock
+from sft_research.untrusted import read_json
 
 LIFELINE = "SFT_LIFELINE"  # in the environment of a run whose standard input ends with its grid
 GRID = "SFT_GRID"  # the grid that a run is a point of
@@ -96,8 +97,10 @@ class Process:
     begin: Begin = begun
 
     def __post_init__(self) -> None:
-        with suppress(OSError):  # what an earlier process did last is not what this one does
-            Path(self.point.cwd, self.point.folder, "state.json").unlink()
+        state = Path(self.point.cwd, self.point.folder, "state.json")
+        if read_json(state).get("state") != "paused":  # a run that rests does so until it goes on
+            with suppress(OSError):  # what an earlier process did last is not what this one does
+                state.unlink()
         self._said: IO[bytes] = TemporaryFile()  # noqa: SIM115, closed in `ended`
         environment = {**self.environment, LIFELINE: "stdin", GRID: self.point.grid}
         self._process = self.begin(self.point, environment, self._said, self.keeps)

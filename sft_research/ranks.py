@@ -64,7 +64,7 @@ def joined(devices: int) -> Iterator[None]:
         torch.cuda.set_device(rank())
     else:
         os.environ[DEVICE] = "cpu"  # accelerate would say cpu:1, from which torch loads no optimizer's state
-    where = "env://"
+    threads, where = torch.get_num_threads(), "env://"
     if MEET in os.environ:
         where = f"file://{os.environ[MEET]}"
         torch.set_num_threads(int(os.environ[THREADS]))
@@ -80,6 +80,7 @@ def joined(devices: int) -> Iterator[None]:
         whole = True
     finally:
         _group = None
+        torch.set_num_threads(threads)
         os.environ.pop(DEVICE, None)
         if whole or not gpus:  # NCCL would wait for a rank that has failed; the process ends anyway
             dist.destroy_process_group()

@@ -116,7 +116,7 @@ class Search(Grid):
         self.trials.append(Trial(len(self.trials), rung))
         point = self._point(self.trials[-1])
         self.points.append(point)
-        self.became[point] = self._rests(point, run) or Became()
+        self.became[point] = self.rests(point, run) or Became()
         return point
 
     def _send_on(self, trial: Trial) -> Point:
@@ -137,7 +137,7 @@ class Search(Grid):
             self.space.overrides(values), self.runs[trial.number], label, self.folder, *pause
         )
 
-    def _rests(self, point: Point, run: Run) -> Became | None:
+    def rests(self, point: Point, run: Run) -> Became | None:
         trial = self.trials[self.points.index(point)]
         trial.tokens, trial.losses, trial.finished = come_to(run, self.knobs.rungs)
         trial.rung = max(trial.rung, len(trial.losses) - 1)

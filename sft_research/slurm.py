@@ -26,7 +26,7 @@ from sft_research import scheduler
 from sft_research.checkpoint import write_json
 from sft_research.config import ConfigError
 from sft_research.frozen import freeze
-from sft_research.grid import Grid, finished
+from sft_research.grid import Grid
 from sft_research.launcher import library
 from sft_research.point import LOST, Ended, Point
 from sft_research.scheduler import Queued
@@ -94,7 +94,8 @@ class Slurm:
         """Points that no other grid's job writes any more: what it has not finished is submitted."""
         free = [point for point in self._elsewhere if not point.held]
         self._elsewhere = [point for point in self._elsewhere if point not in free]
-        done = [point for point in free if finished(self._grid.runs[self._grid.points.index(point)])]
+        runs = dict(zip(self._grid.points, self._grid.runs, strict=True))
+        done = [point for point in free if self._grid.rests(point, runs[point])]
         self._submit([point for point in free if point not in done])
         yield from ((point, Ended(0, "")) for point in done)
 

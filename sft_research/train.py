@@ -83,7 +83,8 @@ def fine_tune(run: Run, folder: Folder, console: IO[str]) -> Result:
 
     constant = {"lora/scale": adapter.scale} if isinstance(adapter, Lora) else {}
     told = about(run, folder, adapter)
-    with library_bars_off(), stopping.at_safe_points(), recording(build(cfg.tracking), told) as tracker:
+    recorded = recording(build(cfg.tracking), told)
+    with library_bars_off(), stopping.at_safe_points(), recorded as tracker, other_ranks.raising():
         trainer = build_trainer(run, weights, data, str(folder / "checkpoints"))
         preflight.before(trainer)
         metrics = Metrics(folder, tracker, trainer, console, constant)
@@ -117,7 +118,6 @@ def take_part(run: Run, folder: Folder) -> Result:
     backend, model, adapter = build(cfg.backend), build(cfg.model), build(cfg.lora)
     with (
         stopping.listening(stopping.heed),
-        stopping.at_safe_points(),
         captured(Path(os.devnull)) as nowhere,
         determinism.asked_for(cfg.deterministic),
         devices.joined(run),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -84,13 +85,12 @@ class Trainer(Resumable):
         if step == 0:
             self.loss_first = self.loss_last
 
-    def held_out_loss(self) -> float:
-        """Of the present weights, in nats a completion token."""
-        file = self.checkpoints.with_name(held_out.NAME)
+    def held_out_loss(self, file: Path | None = None) -> float:
+        """Of the present weights, in nats a completion token; that of each row goes to `file`."""
         return held_out_loss(self.model, self.held_out, self.eval_batch_size, file)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        metrics = {"eval_loss": self.held_out_loss()}
+        metrics = {"eval_loss": self.held_out_loss(self.checkpoints.with_name(held_out.NAME))}
         # Past SFTTrainer.log, which would mix the training averages in.
         transformers.Trainer.log(self, metrics)
         self.control: Any = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -141,9 +141,8 @@ def build_trainer(run: Run, model: Any, data: Data, output: str) -> Trainer:
 def _arguments(cfg: DictConfig, dtype: torch.dtype, output: str) -> Any:
     """trl.SFTConfig from the training group and from what other groups decide."""
     optimizer = cfg.optimizer
-    fields = OmegaConf.masked_copy(
-        cfg.training, [str(key) for key in cfg.training if key not in TRAINING_OWN]
-    )
+    theirs = [str(key) for key in cfg.training if key not in TRAINING_OWN]
+    fields = OmegaConf.masked_copy(cfg.training, theirs)
     return build(
         fields,
         output_dir=output,
@@ -180,8 +179,7 @@ def _not_of_flash_attention(said: logging.LogRecord) -> bool:
 
 
 def _require_unchanged(cfg: DictConfig, trainer: Trainer, packing: Packing) -> None:
-    """A library that turns a setting off in words alone has changed the experiment; so has a packed row
-    that reads its neighbour."""
+    """A library that turns a setting off in words alone has changed the experiment; so has a row that reads another."""
     wanted = {k: v for k, v in cfg.training.items() if not str(k).startswith("_") and k not in TRAINING_OWN}
     wanted["learning_rate"] = cfg.optimizer.get("lr", 0.0)
     collates = getattr(trainer.data_collator, "padding_free", None)

@@ -129,13 +129,11 @@ def stamps() -> dict[str, tuple[int, int]]:
 def become(asked: Asked) -> None:
     """Be the run from here on, when the grid has heard of it."""
     os.setsid()
-    lifeline, said, *kept = asked.files
+    lifeline, said, *_ = asked.files  # the others stay open: they are locks
     os.dup2(lifeline, 0)
     os.dup2(said, 2)
     os.close(lifeline)
     os.close(said)
-    for file in kept:
-        os.set_inheritable(file, True)
     if not os.read(0, 1):
         os._exit(0)
     for name in asked.unset:

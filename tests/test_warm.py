@@ -179,8 +179,11 @@ def test_a_forked_run_outlives_its_parent_and_saves_when_it_is_told_to_or_its_gr
 # Which runs, and when ----------------------------------------------------------------------------------
 
 
-def point_of(backend: str, command: tuple[str, ...] = OF_A_RUN, n: int = 0) -> tuple[Point, Any]:
-    run: Any = type("Fake", (), {"cfg": OmegaConf.create({"backend": {"_target_": backend}})})()
+def point_of(
+    backend: str, command: tuple[str, ...] = OF_A_RUN, n: int = 0, devices: int = 1
+) -> tuple[Point, Any]:
+    cfg = OmegaConf.create({"backend": {"_target_": backend}, "devices": devices})
+    run: Any = type("Fake", (), {"cfg": cfg})()
     return Point((str(n),), Path("runs") / str(n), (*command, "seed=1"), backend), run
 
 
@@ -194,6 +197,7 @@ def test_runs_that_may_be_forked(cpu_on_linux: None, monkeypatch: pytest.MonkeyP
     unsloth = "sft_research.backend.Unsloth"
     assert backend_of(*point_of(unsloth)) == unsloth
     assert backend_of(*point_of("my_package.Backend")) is None
+    assert backend_of(*point_of(unsloth, devices=2)) is None
     assert backend_of(*point_of(unsloth, (sys.executable, "-c", "code"))) is None
     monkeypatch.setattr(sys, "platform", "darwin")
     assert backend_of(*point_of(unsloth)) is None
