@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hydra_plugins.sft_research_launcher import LocalLauncher
 from sft_research import devices, gpus, hardware
 from sft_research.check import check
 from sft_research.config import ConfigError, build, compose, with_hydra
@@ -145,6 +146,15 @@ def test_a_refusal_is_part_of_every_check(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(ConfigError, match="WORLD_SIZE=3, and devices=1"):
         check(composed())
+
+
+def test_torchrun_drives_no_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its points would inherit its variables, and wait for ranks that nobody starts."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(
+        ConfigError, match=r"^WORLD_SIZE=2: each of these processes would drive the grid\. Fix: "
+    ):
+        LocalLauncher(1, 1).require_devices([2])
 
 
 # Launchers ----------------------------------------------------------------------------------------

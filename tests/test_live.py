@@ -56,6 +56,17 @@ def test_what_ended_stays_above_and_the_lines_are_drawn_over(going_on: Grid) -> 
     assert console.getvalue() == f"\x1b[3A\x1b[J[1/3] lora.r=8  held-out loss 0.2500  {folder}\n"
 
 
+@pytest.mark.parametrize(("loss", "said"), [(0.25, "held-out loss 0.2500, rests"), (None, "rests")])
+def test_a_run_that_paused_rests_with_its_loss_where_it_has_one(
+    going_on: Grid, loss: float | None, said: str
+) -> None:
+    console, point = io.StringIO(), going_on.points[0]
+    going_on.became[point] = paused = Became("paused", loss=loss)
+    with Live(going_on, console) as live:
+        live.ended(point, paused)
+    assert console.getvalue().startswith(f"[1/3] lora.r=8  {said}  ")
+
+
 def test_a_second_drawing_waits_for_a_second(going_on: Grid) -> None:
     console = Terminal()
     live = Live(going_on, console)

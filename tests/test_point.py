@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -23,11 +24,14 @@ def test_the_lock_of_a_relative_folder_is_looked_for_where_its_grid_began(
     assert not point.held
 
 
-def test_what_an_earlier_process_noted_is_not_shown_of_a_new_one(tmp_path: Path) -> None:
-    """It notes its own when it has imported its libraries."""
+@pytest.mark.parametrize(("state", "kept"), [("training", False), ("paused", True)])
+def test_what_an_earlier_process_noted_is_not_shown_of_a_new_one(
+    tmp_path: Path, state: str, kept: bool
+) -> None:
+    """It notes its own when it has imported its libraries; until then a run that rests does so."""
     (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "state.json").write_text('{"state": "training", "step": 12}')
+    (tmp_path / "a" / "state.json").write_text(json.dumps({"state": state, "step": 12}))
     Process(Point((), Path("a"), (sys.executable, "-c", ""), "a", cwd=str(tmp_path)), os.environ).ended(
         wait=True
     )
-    assert not (tmp_path / "a" / "state.json").exists()
+    assert (tmp_path / "a" / "state.json").exists() is kept
