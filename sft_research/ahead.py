@@ -115,7 +115,8 @@ def _deciding(c: Comparison, best: Ranked, second: Ranked, difference: float, de
     needed, n = seeds_needed(difference, deviation), len(c.seeds)
     if needed is None:
         return Finding("seeds", "Even 200 seeds would hardly tell the two apart: take either.")
-    lead = f"A difference of this size shows in four cases of five with {max(needed, n + 1)} seeds a point."
+    seeds = max(needed, n + 1)
+    lead = f"With the spread of all points, a difference of this size shows in four cases of five with {seeds} seeds."
     return _more_seeds(c, best, second, max(needed - n, 1), lead)
 
 

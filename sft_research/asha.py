@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from sft_research.asha_screen import screen
 from sft_research.budgets import Rungs
 from sft_research.composer import Composer
-from sft_research.config import ConfigError, Run, folder_name
+from sft_research.config import NOT_IDENTITY, ConfigError, Run, folder_name
 from sft_research.console import speaking
 from sft_research.launcher import Engine, launch
 from sft_research.past_runs import GRIDS
@@ -76,6 +76,11 @@ def _require_in_range(knobs: Knobs) -> None:
     for name, value, fits, fix in rules:
         if not fits:
             raise ConfigError(f"hydra.sweeper.{name}={value} cannot be. Fix: hydra.sweeper.{name}=..., {fix}")
+    if rungs.top < 1:
+        raise ConfigError(
+            f"hydra.sweeper.smallest={rungs.smallest:g} and reduction={rungs.reduction} leave no budget below a whole "
+            f"run, so that nothing is halved. Fix: hydra.sweeper.smallest={0.999 / rungs.reduction:.3g}"
+        )
 
 
 def _require_to_be_resumed(run: Run) -> None:
@@ -95,9 +100,11 @@ def _require_to_be_resumed(run: Run) -> None:
 def _require_past_warm_up(run: Run, rungs: Rungs) -> None:
     first, warm_up = rungs.budget(0), run.cfg.training.get("warmup_steps") or 0
     if first is not None and first <= warm_up < 1:
+        shares = [share for rung in range(1, 21) if (share := rungs.reduction**-rung) > warm_up]
+        fix = f"hydra.sweeper.smallest={0.999 * shares[-1]:.3g}" if shares else "training.warmup_steps=0.1"
         raise ConfigError(
             f"the first budget, {first:.3g} of the steps, ends in the warm-up, {warm_up:g} of them, where all trials "
-            f"are alike. Fix: hydra.sweeper.smallest={3 * warm_up:.2g}"
+            f"are alike. Fix: {fix}"
         )
 
 
@@ -114,6 +121,10 @@ def _require_comparable(space: Space, rungs: Rungs) -> None:
             )
         if key == "devices":
             raise ConfigError("devices varies, and every trial is given the same. Fix: devices=1, one value")
+        if key.partition(".")[0] in NOT_IDENTITY:
+            raise ConfigError(
+                f"{key} changes no number of a run: two trials would write one folder. Fix: {key}=..., one value"
+            )
         if key in ROWS or key.startswith(("dataset.", "dataset_format.")):
             raise ConfigError(
                 f"{key} decides the rows, and a search holds losses on the same rows against each other. "

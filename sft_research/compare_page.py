@@ -54,7 +54,7 @@ def page(seen: dict[str, Any]) -> str:
 
 def _lead(seen: dict[str, Any]) -> str:
     finished = sum(run["state"] == "finished" for run in seen["runs"])
-    runs = max(len(seen["runs"]), seen["planned"])
+    runs = seen["planned"]
     metric = seen["metric"]
     better = "less" if metric["lower_is_better"] else "more"
     contract = "; ".join(f"{name} {value}" for name, value in seen["contract"])
@@ -108,23 +108,19 @@ def _not_there(seen: dict[str, Any]) -> str:
     """What failed and what is left, each state with its lines; what is only to come is folded."""
     said = "".join(f"<li>{escape(one)}</li>" for one in _open(seen))
     folded = "".join(
-        f'<details class="state"><summary>{escape(state)} <span>{_count(lines, "point")}</span></summary>'
+        f'<details class="state"><summary>{escape(state)} <span>{count} point{"s" * (count != 1)}</span></summary>'
         f"<ul>{''.join(f'<li>{escape(one)}</li>' for one in lines)}</ul></details>"
-        for state, lines in seen["lacking"]
+        for state, lines, count in seen["lacking"]
         if state in FOLDED
     )
     return (f'<ul class="warnings">{said}</ul>' if said else "") + folded
 
 
 def _open(seen: dict[str, Any]) -> Iterator[str]:
-    for state, lines in seen["lacking"]:
+    for state, lines, _ in seen["lacking"]:
         if state not in FOLDED:
             yield from (f"{state}: {one}" for one in lines)
     yield from seen["notes"]
-
-
-def _count(lines: list[str], what: str) -> str:
-    return f"{len(lines)} {what}{'s' if len(lines) != 1 else ''}"
 
 
 def _card(seen: dict[str, Any], run: dict[str, Any]) -> str:

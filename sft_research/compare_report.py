@@ -104,7 +104,7 @@ def report(c: Comparison, verdict: Verdict, place: tuple[str, str], command: str
 
 def groups(c: Comparison) -> list[str]:
     """What the tracker calls these runs together: their grid, or the experiment of one that is alone."""
-    of_grids = {f"{grid.parent.parent.name}/{grid.name}" for run in c.runs for grid in run.grids}
+    of_grids = {f"{grid.resolve().parent.parent.name}/{grid.name}" for run in c.runs for grid in run.grids}
     alone = {run.folder.resolve().parent.name for run in c.runs if not run.grids}
     return sorted(name[:128] for name in of_grids | alone)
 

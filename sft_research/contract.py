@@ -160,7 +160,7 @@ def _asked(run: PastRun) -> Any:
 
 
 def _said_questions(asked: Any) -> str:
-    return f"{asked[0]} of up to {asked[1]} tokens"
+    return f"{text(asked[0])} of up to {text(asked[1])} tokens"
 
 
 def _said_rows(rows: Any) -> str:

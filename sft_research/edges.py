@@ -7,18 +7,23 @@ from typing import Any
 
 from sft_research.ahead import Finding, Residual, differences
 from sft_research.comparison import Comparison, Ranked
-from sft_research.effects import Effect
+from sft_research.effects import Effect, Product
 from sft_research.lacking import to_do
 from sft_research.next_runs import command
 from sft_research.points import sorted_values, text
-from sft_research.spread import pooled
+from sft_research.spread import LEVEL, pooled
 from sft_research.untrusted import number
 
 NAMES = {"lora.r": "rank", "lora.alpha": "alpha", "optimizer.lr": "learning rate"}
 
 
 def edges(
-    c: Comparison, best: Ranked, whole: Sequence[Ranked], found: Sequence[Effect], residual: Residual
+    c: Comparison,
+    best: Ranked,
+    whole: Sequence[Ranked],
+    found: Sequence[Effect],
+    residual: Residual,
+    of_alpha: Product | None,
 ) -> list[Finding]:
     """Where the best value of a number is the lowest or highest that was tried, or will be, and matters."""
     said = []
@@ -26,8 +31,11 @@ def edges(
     for effect in sorted(found, key=lambda effect: list(best.point.settings).index(effect.key)):
         key, value = effect.key, best.point.settings[effect.key]
         tried = _numbers(row.point.settings[key] for row in whole)
-        ends = _numbers([*tried, *(run.planned.get(key) for run in to_come)])
+        # Also what failed there, or was tried for a while by a search and rests.
+        ends = _numbers([*tried, *((run.config | run.planned).get(key) for run in c.unfinished)])
         if len(tried) < 2 or number(value) is None or value not in (ends[0], ends[-1]):
+            continue
+        if key in ("lora.alpha", "optimizer.lr") and _is_inside(best, whole, of_alpha):
             continue
         lowest = value == tried[0]
         beside = tried[1] if lowest else tried[-2]
@@ -39,6 +47,14 @@ def edges(
         commands = [] if to_come else _further(c, best, key, beside)
         said.append(Finding("edge", f"{fact}: {advice}.", commands))
     return said
+
+
+def _is_inside(best: Ranked, whole: Sequence[Ranked], of_alpha: Product | None) -> bool:
+    """Whether alpha x learning rate is nearly all, and more and less of it than the best point's was tried."""
+    if of_alpha is None or of_alpha.adjusted < LEVEL:
+        return False
+    products = sorted(row.point.alpha_times_lr or 0.0 for row in whole)
+    return products[0] < (best.point.alpha_times_lr or 0.0) < products[-1]
 
 
 def _matters(

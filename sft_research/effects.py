@@ -60,14 +60,21 @@ def effects(
     for key in settings[0] if settings else ():
         levels = sorted_values(at[key] for at in settings)
         others = [other for other in settings[0] if other != key]
-        gained = max(_left([_row(at, others, settings) for at in settings], means), 0.0)
-        gained -= _left([_row(at, [*others, key], settings) for at in settings], means)
+        without = _left([_row(at, others, settings) for at in settings], means)
+        gained = max(without - _left([_row(at, [*others, key], settings) for at in settings], means), 0.0)
         by_value = {v: mean(m for at, m in zip(settings, means, strict=True) if at[key] == v) for v in levels}
         p = None
         if noise and noise[0] > 0 and len(levels) > 1:
             p = f_tail(gained / (len(levels) - 1) / noise[0], len(levels) - 1, noise[1])
         found.append(Effect(key, gained / total if total else 0.0, by_value, p))
     return sorted(found, key=lambda effect: -effect.share)
+
+
+def beyond(settings: Sequence[dict[str, Any]], means: Sequence[float]) -> float | None:
+    """The share that all settings leave, each added to the others; None where so many numbers fit any points."""
+    rows = [_row(at, list(settings[0]), settings) for at in settings]
+    total = _squares(means)
+    return None if len(rows[0]) >= len(rows) else _left(rows, means) / total if total else 0.0
 
 
 def product_alone(

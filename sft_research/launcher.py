@@ -80,7 +80,8 @@ def launch(grid: Grid, engine: Engine) -> list[JobReturn]:
         log.info("%s", grid.folder / "sweep.json")
     if asked and any(became.state != "finished" for became in grid.became.values()):
         stopped = Stopped(asked[0])
-        stopped.args = (f"Interrupted. {engine.left}The same command goes on with the grid.",)
+        again = "without rerun=true " if any(run.cfg.rerun for run in grid.runs) else ""
+        stopped.args = (f"Interrupted. {engine.left}The same command {again}goes on with the grid.",)
         raise stopped
     return _returns(grid)
 

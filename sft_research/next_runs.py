@@ -33,7 +33,8 @@ def command(run: PastRun, changes: Mapping[str, Sequence[Any]]) -> str:
 def again(said: Any) -> str:
     """A grid's own command, under the same checks; empty where it is not one of ours."""
     words = _checked(said)
-    return "" if words is None else shlex.join(["python", *HEAD, *words])
+    # With rerun=true it would start over what is finished.
+    return "" if words is None else shlex.join(["python", *HEAD, *(w for w in words if _key(w) != "rerun")])
 
 
 def _words(run: PastRun) -> list[str] | None:

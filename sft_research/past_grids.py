@@ -44,7 +44,7 @@ def find(places: Sequence[Path]) -> list[PastRun]:
     folders: dict[Path, Path] = {}
     points: dict[Path, list[Planned]] = {}
     for place in places:
-        is_grid = place.parent.resolve().name == GRIDS or place.resolve().name == GRIDS
+        is_grid = GRIDS in (place.resolve().parent.name, place.resolve().name)
         walked = [] if is_grid else below(place)
         planned = [point for grid in _grids(place, is_grid) for point in _points(grid)]
         if not walked and not planned:
@@ -65,7 +65,7 @@ def _grids(place: Path, is_grid: bool) -> Iterator[Path]:
         files = list(place.glob(f"{deeper}{SWEEP}"))
     else:
         files = [f for deep in range(DEEPEST) for f in place.glob(f"{'*/' * deep}{GRIDS}/*/{SWEEP}")]
-    for file in sorted(files):
+    for file in sorted(file.absolute() for file in files):
         home = file.parent.parent.parent
         if file.resolve() == home.resolve() / GRIDS / file.parent.name / SWEEP:  # no link
             yield file.parent
@@ -128,6 +128,8 @@ def _known(folder: Path, said: Sequence[Planned]) -> PastRun:
         return run
     if point.goes_on and point.state in ("waiting", "running"):
         return replace(run, state=point.state, why=f"{run.state} before, {at_step(folder)}")
+    if run.state == "paused" and any(one.state in ("waiting", "running") for one in said):  # it was to go on
+        return replace(run, state="interrupted")
     silent = run.state == "unfinished"
     is_newer = _changed(point.grid / SWEEP) > _changed(folder / "failure.json")
     other = point.cause and not point.cause.startswith(f"{run.failure.get('error')}:")

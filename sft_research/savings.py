@@ -21,7 +21,7 @@ def savings(run: Run, batch: tuple[int, int] | None) -> list[tuple[str, str]]:
     """(overrides, what they save), of a run whose batch of `batch` rows and tokens did not fit."""
     cfg, taken = run.cfg, batch_of(run.cfg, batch)
     found = [(" ".join(wanted), _saved(cfg, taken, wanted)) for wanted in candidates(cfg, taken)]
-    if cfg.training.get("on_oom", "error") == "error" and taken.rows > 1:
+    if cfg.training.get("on_oom", "error") == "error" and taken.rows > 1 and cfg.devices == 1:
         found.insert(1, ("training.on_oom=halve", "halves the batch when it does not fit, and goes on"))
     return found
 

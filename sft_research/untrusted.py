@@ -58,7 +58,7 @@ def flat(node: Any, most: int = MOST_KEYS) -> dict[str, Any]:
             return found
         at, value = waiting.pop()
         if isinstance(value, dict) and (value or not at):
-            waiting += [(f"{at}.{key}".lstrip("."), inner) for key, inner in value.items()]
+            waiting += [(line(f"{at}.{key}".lstrip(".")), inner) for key, inner in value.items()]
         else:
             found[at] = _plain(value)
     return {}

@@ -9,7 +9,7 @@ from typing import Any
 from sft_research.ahead import Finding, ahead, over_rows
 from sft_research.comparison import Comparison, Ranked
 from sft_research.edges import NAMES, edges
-from sft_research.effects import Effect, Product, effects, product_alone
+from sft_research.effects import Effect, Product, beyond, effects, product_alone
 from sft_research.lacking import goes_on, is_planned, progress, so_far, to_do
 from sft_research.next_runs import again, command
 from sft_research.past_grids import command_of
@@ -48,8 +48,8 @@ def verdict(c: Comparison) -> Verdict:
     led = ahead(c, whole, residual)
     rows_said, rows = over_rows(c, best, second)
     matter = [
-        *edges(c, best, whole, found, residual),
-        *_effects(found, bool(noise), len(whole)),
+        *edges(c, best, whole, found, residual, of_alpha),
+        *_effects(found, bool(noise), len(whole), beyond([row.point.settings for row in whole], means)),
         *_products(product, of_alpha, whole),
     ]
     more = [*([] if to_do(c) else led.more), *_incomplete(c, best), *_missing(c)]  # the grid goes first
@@ -70,18 +70,17 @@ def _progress(c: Comparison) -> list[Finding]:
     return [Finding("grid", f"{said}{tail if commands else '.'}", commands)]
 
 
-def _effects(found: Sequence[Effect], has_noise: bool, points: int) -> list[Finding]:
+def _effects(found: Sequence[Effect], has_noise: bool, points: int, left: float | None) -> list[Finding]:
     found = [one for one in found if len(one.means) > 1]
-    if not found or points < 3:
+    if not found or points < 3 or (left is None and len(found) > 1):
         return []
     said = [
         f"{NAMES.get(one.key, one.key)} {one.share:.0%}{'' if one.is_clear else ' (within the spread between seeds)'}"
         for one in found
     ]
-    rest = 1 - sum(one.share for one in found)
-    together = f"together, beyond each alone, {max(rest, 0.0):.0%}"
-    if rest < -0.005:
-        together = "shares overlap, as not every combination is there"
+    together = f"together, beyond each alone, {left or 0.0:.0%}"
+    if left is not None and abs(1 - sum(one.share for one in found) - left) > 0.005:
+        together += "; shares overlap, as not every combination is there"
     tail = "" if has_noise else "; with one seed, chance is in all of them"
     lead = f"Of the differences between {points} points"
     return [Finding("effects", f"{lead}, {', '.join(said)}; {together}{tail}.")]
@@ -111,7 +110,7 @@ def _said(what: str, product: Product) -> Finding:
 
 def _percent(share: float) -> str:
     """Whole percents; what is nearly all is not all."""
-    return "99.9%" if 0.995 <= share < 0.9999 else f"{share:.0%}"
+    return f"{min(share, 0.999):.1%}" if 0.995 <= share < 0.9999 else f"{share:.0%}"
 
 
 def _unshared(whole: Sequence[Ranked]) -> list[Finding]:

@@ -42,6 +42,11 @@ ASHA = ("-m", "model=tiny", "hydra/sweeper=asha")
             ["lora.r=4,8", "dataset.held_out=0"],
             "dataset.held_out=0, and a search compares held-out losses. Fix: dataset.held_out=0.1",
         ),
+        (
+            ["lora.r=4,8", "tracking=none,wandb"],
+            "tracking changes no number of a run: two trials would write",
+        ),
+        (["lora.r=4,8", "devices=1,2"], "devices varies, and every trial is given the same. Fix: devices=1"),
         (["lora.r=4,8", "rerun=true"], "rerun=true starts a run over, and a search goes on with its runs"),
         (
             ["lora.r=4,8", "pause_at=2000"],
@@ -62,7 +67,7 @@ def test_a_first_budget_within_the_warm_up_is_refused() -> None:
         search("lora.r=4,8", "training.warmup_steps=0.05", smallest=0.01)
     assert str(refused.value) == (
         "the first budget, 0.0123 of the steps, ends in the warm-up, 0.05 of them, where all trials are alike. "
-        "Fix: hydra.sweeper.smallest=0.15"
+        "Fix: hydra.sweeper.smallest=0.111"
     )
     assert search("lora.r=4,8", "training.warmup_steps=0.05", smallest=0.1).knobs.rungs.budget(0) == 1 / 9
 
@@ -86,6 +91,11 @@ def test_budgets_in_tokens_let_runs_differ_in_length() -> None:
             {"smallest": 0},
             "hydra.sweeper.smallest=0 cannot be. Fix: hydra.sweeper.smallest=..., loss tokens, or a share of "
             "the steps",
+        ),
+        (
+            {"smallest": 0.5, "reduction": 3},
+            "hydra.sweeper.smallest=0.5 and reduction=3 leave no budget below a whole run, so that nothing is halved. "
+            "Fix: hydra.sweeper.smallest=0.333",
         ),
         (
             {"sampler": "grid"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sft_research.effects import effects, product_alone
+from sft_research.effects import beyond, effects, product_alone
 
 GRID = [{"r": r, "lr": lr} for r in (4, 8) for lr in (0.1, 0.2)]
 
@@ -58,3 +58,10 @@ def test_the_product_alone_by_hand() -> None:
 @pytest.mark.parametrize("products", [[1.0, 2.0, 3.0, 4.0], [1.0] * 4, [1.0, None, 1.0, 2.0]])
 def test_where_the_product_cannot_be_told_apart_nothing_is_said(products: list[float | None]) -> None:
     assert product_alone(products, [1.0, 2.0, 3.0, 6.0], None) is None
+
+
+def test_what_is_beyond_each_setting_alone() -> None:
+    """0, 0, 0, 4: (4 - 0 - 0 + 0)^2 / 4 = 4 of 1 + 1 + 1 + 9 = 12."""
+    settings = [{"a": a, "b": b} for a in (0, 1) for b in (0, 1)]
+    assert beyond(settings, [0.0, 0.0, 0.0, 4.0]) == pytest.approx(1 / 3)
+    assert beyond(settings[:3], [0.0, 1.0, 3.0]) is None  # three numbers fit any three points

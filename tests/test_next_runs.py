@@ -69,3 +69,8 @@ def test_a_grids_command_is_repeated_under_the_same_checks() -> None:
         None,
     ):
         assert again(other) == ""
+
+
+def test_the_command_of_a_grid_does_not_start_over_what_is_finished() -> None:
+    said = "python -m sft_research.train -m rerun=true lora.r=4,8"
+    assert again(said) == "python -m sft_research.train -m lora.r=4,8"

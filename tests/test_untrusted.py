@@ -84,3 +84,8 @@ def test_a_number_is_finite(value: object, expected: float | None) -> None:
 def test_a_line_moves_no_cursor_and_is_not_long() -> None:
     assert line("a\x1b[2J\n\tb") == "a [2J b"
     assert line("abcdef", 4) == "abc…"
+
+
+def test_a_key_of_a_stranger_holds_no_control_characters() -> None:
+    (key,) = flat({"lora": {"\x1b]0;own\x07": 4}})
+    assert key.isprintable()
