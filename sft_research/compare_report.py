@@ -56,7 +56,7 @@ def _require_server() -> None:
     """Raise ConfigError, in one line, where W&B cannot be asked."""
     if find_spec(EXTRA) is None:
         raise ConfigError(
-            '--wandb needs wandb-workspaces. Fix: pip install -e ".[wandb]", or leave out --wandb'
+            '--wandb needs wandb-workspaces. Fix: pip install -e ".[report]", or leave out --wandb'
         )
     if (mode := os.environ.get("WANDB_MODE", "online")) != "online":
         raise ConfigError(f"--wandb needs W&B's server, and WANDB_MODE={mode}. Fix: WANDB_MODE=online")

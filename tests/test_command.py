@@ -89,7 +89,8 @@ def test_help_lists_every_group_with_its_options_and_imports_no_torch(tmp_path: 
     for line in (
         "python -m sft_research.train -m lora.r=8,16,32",
         "packing: bfd, bfd_split, grouped, none, padding_free, wrapped",
-        "experiments: demo, lora_rank\nhydra/launcher: local, ray, slurm, slurm_gpu\nhydra/sweeper: grid\n",
+        "experiments: demo, lora_rank, lora_rank_alpha_lr\nhydra/launcher: local, ray, slurm, slurm_gpu\n"
+        "hydra/sweeper: asha, grid\n",
     ):
         assert line in done.stdout
 

@@ -230,7 +230,7 @@ def test_without_its_library_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
     found = compare(find([tmp_path]), METRICS["loss"])
     monkeypatch.setattr(compare_report, "find_spec", lambda name: None)
     with pytest.raises(
-        ConfigError, match=r'needs wandb-workspaces\. Fix: pip install -e "\.\[wandb\]", or leave out'
+        ConfigError, match=r'needs wandb-workspaces\. Fix: pip install -e "\.\[report\]", or leave out'
     ):
         save(found, verdict(found), ("team", "project"), "")
 

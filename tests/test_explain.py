@@ -26,7 +26,7 @@ def refusal(*arguments: str) -> str:
 
 A_RUN_HAS = (
     "backend, lora, dataset_format, model, dataset, optimizer, packing, training, tracking, "
-    "seed, runs_dir, rerun, plan, deterministic, preflight, on_overlap, evaluation"
+    "devices, seed, runs_dir, rerun, plan, pause_at, deterministic, preflight, on_overlap, evaluation"
 )
 
 

@@ -60,6 +60,8 @@ ENDS: dict[str, tuple[list[float], list[float]]] = {
     "evaluation.max_new_tokens": ([1, 1_000_000], [0, 1_000_001]),
     "evaluation.batch_size": ([1, 65_536], [0, 65_537]),
     "seed": ([0, 4_294_967_295], [-1, 4_294_967_296]),
+    "devices": ([1, 1024], [0, 1025]),
+    "pause_at": ([1e-9, 0.5, 1e12], [0, -1]),
 }
 
 
@@ -182,6 +184,7 @@ def test_all_that_the_trainer_sets_itself_is_refused_in_the_training_group() -> 
         if target.startswith("args.")
     }
     assigned -= {"loss_type"}  # of TRL's default alone, for the same numbers in another way
+    assigned -= {"_n_gpu"}  # no field
     assert {"learning_rate", "output_dir", "save_only_model"} < keywords
     assert "eval_packing" in assigned
     assert (keywords | assigned) - set(TRAINING_IS_SET_BY) == set()

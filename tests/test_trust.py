@@ -203,7 +203,7 @@ def test_links_inside_a_folder_and_those_of_wandb_are_no_danger(tmp_path: Path) 
 def test_a_lock_and_a_picture_are_not_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine\n")
     (tmp_path / "lock").symlink_to("mine")
-    with pytest.raises(OSError, match="symbolic link"), held(tmp_path / "lock", tmp_path):
+    with pytest.raises(ConfigError, match="lock is a symbolic link"), held(tmp_path / "lock", tmp_path):
         pass
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.jsonl").write_text("")
