@@ -108,7 +108,7 @@ def _parameters(node: Any) -> dict[str, Parameter] | None:
 
 def _node(parent: str, arguments: Sequence[str]) -> Any:
     """What a wrong key would be in, in the config that the group choices alone make."""
-    groups = {"hydra/launcher", *(p.name for p in CONF_DIR.iterdir() if p.is_dir())}
+    groups = {"hydra/launcher", "hydra/sweeper", *(p.name for p in CONF_DIR.iterdir() if p.is_dir())}
     choices = [a for a in arguments if a.partition("=")[0] in groups and "," not in a]
     for attempt in (choices, []):
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -78,6 +79,8 @@ def launch(grid: Grid, engine: Engine) -> list[JobReturn]:
                 _drive(grid, engine, todo, live, asked)
         grid.write()  # the disk may have had no room for the last change
         log.info("%s", grid.folder / "sweep.json")
+        if sum(became.state == "finished" for became in grid.became.values()) > 1:
+            log.info("%s", shlex.join(["python", "-m", "sft_research.compare", str(grid.folder)]))
     if asked and any(became.state != "finished" for became in grid.became.values()):
         stopped = Stopped(asked[0])
         again = "without rerun=true " if any(run.cfg.rerun for run in grid.runs) else ""

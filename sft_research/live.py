@@ -22,7 +22,6 @@ class Live:
         self.grid, self.console = grid, console
         self._drawn = 0  # lines on the screen that the next drawing takes the place of
         self._next = 0.0
-        self._width = max((len(point.label) for point in grid.points), default=0)
 
     def __enter__(self) -> Live:
         return self
@@ -34,7 +33,7 @@ class Live:
         """A line that stays."""
         self._wipe()
         count = sum(b.state not in ("waiting", "running") for b in self.grid.became.values())
-        outcome = became.state
+        outcome = f"{became.state}: {became.cause}" if became.cause else became.state
         if became.state in ("finished", "paused"):
             outcome = "done" if became.loss is None else f"held-out loss {became.loss:.4f}"
         if became.state == "paused":
@@ -52,21 +51,28 @@ class Live:
         self._next = time.monotonic() + DRAW_S
         columns, rows = shutil.get_terminal_size()
         running = [point for point, became in self.grid.became.items() if became.state == "running"]
-        lines = [self._line(point)[: columns - 1].rstrip() for point in running[: rows - 3]]
+        cells = [self._cells(point) for point in running[: rows - 3]]
+        wide = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = [
+            "".join(f"  {cell:{width}}" for cell, width in zip(row, wide, strict=True) if width)[
+                : columns - 1
+            ].rstrip()
+            for row in cells
+        ]
         if more := len(running) - len(lines):
             lines.append(f"... and {more} more")
         self._wipe()
         print("\n".join([*lines, self._total()[: columns - 1]]), file=self.console, flush=True)
         self._drawn = len(lines) + 1
 
-    def _line(self, point: Point) -> str:
+    def _cells(self, point: Point) -> list[str]:
+        """What it is, what it does, loss, time left, host."""
         now = read_json(point.folder / "state.json")
         at = f"{now['step']}/{now['steps']}" if now.get("steps") else ""
         loss = f"loss {now['loss']:.3f}" if now.get("loss") is not None else ""
         left = f"{clock(now['left_seconds'])} left" if now.get("left_seconds") is not None else ""
         state = f"{now.get('state', 'starting')} {at}".strip()
-        host = self.grid.became[point].host or ""
-        return f"  {point.label:{self._width}}  {state:26}  {loss:10}  {left:16}  {host}".rstrip()
+        return [point.label, state, loss, left, self.grid.became[point].host or ""]
 
     def _total(self) -> str:
         states = [became.state for became in self.grid.became.values()]

@@ -35,9 +35,9 @@ class Local:
     def __init__(self, n: int | None, gpus_a_run: int) -> None:
         self._gpus = gpus.visible()
         each = gpus_a_run if self._gpus else 0
-        if n is not None and n < 1:
+        if n is not None and (type(n) is not int or n < 1):
             raise ConfigError(f"hydra.launcher.n={n} starts no run. Fix: hydra.launcher.n=1, or null")
-        if each > len(self._gpus) or gpus_a_run < 0:
+        if type(gpus_a_run) is not int or gpus_a_run < 0 or each > len(self._gpus):
             raise ConfigError(
                 f"hydra.launcher.gpus={gpus_a_run}, and this machine has {len(self._gpus)}. "
                 f"Fix: hydra.launcher.gpus={min(1, len(self._gpus))}"

@@ -101,6 +101,11 @@ A_RUN_HAS = (
             "Did you mean hydra.launcher.partition?",
         ),
         (
+            ["hydra/sweeper=asha", "hydra.sweeper.trails=9"],
+            "hydra.sweeper.trails: there is no such key. hydra.sweeper has: trials, reduction, smallest, sampler, "
+            "seed, parallel, params. Did you mean hydra.sweeper.trials?",
+        ),
+        (
             ["hydra.launcher.minutes=2"],
             "hydra.launcher.minutes: there is no such key. hydra.launcher has: n, gpus. "
             "Fix: hydra/launcher=slurm or slurm_gpu, where it is a key",

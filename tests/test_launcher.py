@@ -53,9 +53,9 @@ def test_a_failed_run_is_named_with_its_cause_after_all_others_ended(
         run_here(grid(tmp_path, codes))
     assert str(failed.value) == "2 of 3 runs failed\n  r=8: no such drawer\n  r=32: ended with status 7"
     assert capsys.readouterr().out.splitlines() == [
-        f"[1/3] r=8  failed  {tmp_path / 'r=8'}",
+        f"[1/3] r=8  failed: no such drawer  {tmp_path / 'r=8'}",
         f"[2/3] r=16  held-out loss 0.2500  {tmp_path / 'r=16'}",
-        f"[3/3] r=32  failed  {tmp_path / 'r=32'}",
+        f"[3/3] r=32  failed: ended with status 7  {tmp_path / 'r=32'}",
         f"{tmp_path}/grids/of-a-test/sweep.json",
     ]
 
@@ -68,7 +68,7 @@ def test_what_is_finished_is_not_run_again_and_a_larger_grid_runs_what_is_new(
     run_here(grid(tmp_path, once))
     returned = run_here(grid(tmp_path, once | {"b": writing(tmp_path / "b", 0.25)}))
     assert [job.return_value for job in returned] == [0.5, 0.25]
-    assert [line for line in capsys.readouterr().out.splitlines() if "sweep.json" not in line] == [
+    assert [line for line in capsys.readouterr().out.splitlines() if "grids" not in line] == [
         f"[1/1] a  held-out loss 0.5000  {tmp_path / 'a'}",
         "1 of 1 runs are finished already.",
         "1 of 2 runs are finished already.",

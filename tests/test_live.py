@@ -37,7 +37,7 @@ def test_each_run_that_goes_on_has_its_line_and_the_rest_a_count(going_on: Grid)
     console = Terminal()
     Live(going_on, console).show()
     assert console.getvalue().splitlines() == [
-        "  lora.r=8   training 12/45              loss 0.532  1 min 23 s left",  # its host has no room
+        "  lora.r=8   training 12/45  loss 0.532  1 min 23 s left  n1",
         "  lora.r=16  starting",
         "  2 running, 1 waiting of 3 runs",
     ]

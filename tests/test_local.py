@@ -7,6 +7,7 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 from types import SimpleNamespace
 
 import pytest
@@ -19,8 +20,8 @@ from sft_research.point import Point
 from tests.grids import grid, writing
 
 
-@pytest.mark.parametrize("n", [0, -1])
-def test_a_grid_that_would_start_no_run_is_refused(n: int) -> None:
+@pytest.mark.parametrize("n", [0, -1, 1.5, "two"])
+def test_a_grid_that_would_start_no_run_is_refused(n: Any) -> None:
     with pytest.raises(ConfigError) as refused:
         Local(n, 1)
     assert str(refused.value) == f"hydra.launcher.n={n} starts no run. Fix: hydra.launcher.n=1, or null"
