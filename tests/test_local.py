@@ -7,8 +7,8 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
