@@ -275,6 +275,6 @@ def test_a_rank_ends_with_its_run_wherever_it_is(tmp_path: Path) -> None:
 
 def test_a_finished_run_answers_without_starting_ranks(untouched: Done) -> None:
     place = untouched.folder.parents[2]
-    again = started(OVERRIDES, place, PYTHONPATH=os.environ["PYTHONPATH"])
+    again = started(OVERRIDES, place)
     assert again.returncode == 0
     assert "This run is finished already" in again.stdout
