@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 from hydra.core.utils import JobReturn
@@ -59,12 +60,17 @@ class LocalLauncher(OwnLauncher):
     def __init__(self, n: int | None, gpus: int) -> None:
         self.n, self.gpus = n, gpus
 
-    def engine(self) -> Engine:
+    @cached_property
+    def _local(self) -> Local:
+        """Once: to see what GPUs there are takes a process."""
         return Local(self.n, self.gpus)
+
+    def engine(self) -> Engine:
+        return self._local
 
     @property
     def parallel(self) -> int:
-        return Local(self.n, self.gpus).n
+        return self._local.n
 
     def _gpus(self) -> tuple[float, str]:
         return self.gpus if visible() else 0, f"gpus={self.gpus}"

@@ -99,14 +99,8 @@ def only(count: int) -> Iterator[None]:
     if len(names) <= count:
         yield
         return
-    before = os.environ.get(gpus.NAMES)
-    os.environ[gpus.NAMES] = ",".join(names[:count])
-    try:
+    with ranks.environment({gpus.NAMES: ",".join(names[:count])}):
         yield
-    finally:
-        os.environ.pop(gpus.NAMES)
-        if before is not None:
-            os.environ[gpus.NAMES] = before
 
 
 @contextmanager

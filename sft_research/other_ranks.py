@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
@@ -62,7 +62,7 @@ def beside(run: Run, leave: Callable[[BaseException], None]) -> Iterator[None]:
         watch = Thread(target=others.watch, args=(leave,), daemon=True, name="ranks")
         watch.start()
         try:
-            with _environment(each[0]):
+            with ranks.environment(each[0]):
                 yield
             others.let_leave()
         except RuntimeError as error:
@@ -170,20 +170,6 @@ def _watch_the_run() -> None:
         Path(os.environ[ranks.MEET]).parent, ignore_errors=True
     )  # which a run that was killed has left
     os.killpg(0, signal.SIGKILL)  # it may wait for the others where no exception reaches it
-
-
-@contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """With these; as before after."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
 
 
 def _variables(rank: int, count: int, meet: Path) -> dict[str, str]:
