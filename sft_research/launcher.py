@@ -72,21 +72,25 @@ def launch(grid: Grid, engine: Engine) -> list[JobReturn]:
     asked: list[int] = []
     with grid.held(), stopping.listening(lambda number, _: asked.append(number)), speaking() as console:
         todo = grid.look()
-        if done := sum(became.state == "finished" for became in grid.became.values()):
+        if done := _finished(grid):
             log.info("%d of %d runs are finished already.", done, len(grid.points))
         if todo:
             with Live(grid, console) as live:
                 _drive(grid, engine, todo, live, asked)
         grid.write()  # the disk may have had no room for the last change
         log.info("%s", grid.folder / "sweep.json")
-        if sum(became.state == "finished" for became in grid.became.values()) > 1:
+        if _finished(grid) > 1:
             log.info("%s", shlex.join(["python", "-m", "sft_research.compare", str(grid.folder)]))
-    if asked and any(became.state != "finished" for became in grid.became.values()):
+    if asked and _finished(grid) < len(grid.became):
         stopped = Stopped(asked[0])
         again = "without rerun=true " if any(run.cfg.rerun for run in grid.runs) else ""
         stopped.args = (f"Interrupted. {engine.left}The same command {again}goes on with the grid.",)
         raise stopped
     return _returns(grid)
+
+
+def _finished(grid: Grid) -> int:
+    return sum(became.state == "finished" for became in grid.became.values())
 
 
 def _drive(grid: Grid, engine: Engine, todo: list[Point], live: Live, asked: list[int]) -> None:
