@@ -14,7 +14,7 @@ import argparse
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import chdir, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,12 +29,11 @@ from tqdm import tqdm
 from sft_research import hardware, launcher, past_runs
 from sft_research.asha import searched
 from sft_research.config import NOT_IDENTITY
-from sft_research.grid import Grid
 from sft_research.past_runs import PastRun
 from sft_research.point import Ended, Point
 from sft_research.suggestion import SAMPLERS
 from tests.forked import Forker
-from tests.searches import Formula, search
+from tests.searches import Formula, OneByOne, search
 
 TASK = (
     *("model=tiny", "model.dtype=float32", "backend=transformers", "tracking=none", "preflight=off"),
@@ -184,33 +183,16 @@ def found_in(file: Path, table: Table) -> Found:
     return Found(tuple(str(best[key]) for key in table.varied), sum(p["loss_tokens"] for p in points))
 
 
-class Really:
-    """An Engine that trains, each run forked from a process that has done the imports."""
-
-    left = ""
+class Really(OneByOne):
+    """Each run is forked from a process that has done the imports, and trains."""
 
     def __init__(self, forker: Forker) -> None:
+        super().__init__()
         self._forker = forker
-        self._waiting: list[Point] = []
 
-    def start(self, grid: Grid, points: Sequence[Point]) -> None:
-        self._waiting += points
-
-    def poll(self) -> Iterator[tuple[Point, Ended]]:
-        if self._waiting:
-            point = self._waiting.pop(0)
-            words = [word for word in point.command[3:] if not word.startswith("hydra.")]
-            yield point, Ended(self._forker.run(words, Path.cwd()).status, "")
-
-    def running(self) -> dict[Point, tuple[str, str | None]]:
-        return {}
-
-    def stop(self, number: int) -> None:
-        self._waiting.clear()
-
-    @property
-    def idle(self) -> bool:
-        return not self._waiting
+    def trained(self, point: Point) -> Ended:
+        words = [word for word in point.command[3:] if not word.startswith("hydra.")]
+        return Ended(self._forker.run(words, Path.cwd()).status, "")
 
 
 def really(table: Table) -> str:

@@ -32,17 +32,13 @@ def search(
     return search_of(parsed, Knobs(trials, Rungs(smallest, reduction), **of), config("model=tiny"))
 
 
-class Formula:
-    """An Engine: `loss(values, loss tokens)` is what a run has come to; a negative one fails.
-
-    `tokens`: those seen after each step of a whole run. `jobs`: what was run, and how far.
-    """
+class OneByOne:
+    """An Engine whose points are `trained` in turn, each within the poll that gives its end."""
 
     left = ""
 
-    def __init__(self, loss: Loss, tokens: Sequence[int] = range(100, 1000, 100)) -> None:
-        self._loss, self._tokens, self._waiting = loss, tokens, deque[Point]()
-        self.jobs: list[tuple[str, int]] = []
+    def __init__(self) -> None:
+        self._waiting = deque[Point]()
 
     def start(self, grid: Grid, points: Sequence[Point]) -> None:
         self._grid = grid
@@ -51,7 +47,7 @@ class Formula:
     def poll(self) -> Iterator[tuple[Point, Ended]]:
         if self._waiting:
             point = self._waiting.popleft()
-            yield point, self._trained(point)
+            yield point, self.trained(point)
 
     def running(self) -> dict[Point, tuple[str, str | None]]:
         return {}
@@ -63,7 +59,22 @@ class Formula:
     def idle(self) -> bool:
         return not self._waiting
 
-    def _trained(self, point: Point) -> Ended:
+    def trained(self, point: Point) -> Ended:
+        raise NotImplementedError
+
+
+class Formula(OneByOne):
+    """`loss(values, loss tokens)` is what a run has come to; a negative one fails.
+
+    `tokens`: those seen after each step of a whole run. `jobs`: what was run, and how far.
+    """
+
+    def __init__(self, loss: Loss, tokens: Sequence[int] = range(100, 1000, 100)) -> None:
+        super().__init__()
+        self._loss, self._tokens = loss, tokens
+        self.jobs: list[tuple[str, int]] = []
+
+    def trained(self, point: Point) -> Ended:
         run = self._grid.runs[self._grid.points.index(point)]
         words = dict(word.split("=", 1) for word in point.command if "=" in word)
         at = float(words.get("pause_at", inf))

@@ -120,9 +120,9 @@ def test_a_run_that_was_interrupted_keeps_its_losses_and_goes_on_with_the_same_c
     """Stopped at its second rung, by somebody else: the others go on, and it is still known by its first."""
 
     class Stopping(Formula):
-        def _trained(self, point: Point) -> Ended:
+        def trained(self, point: Point) -> Ended:
             stops = point.label.startswith("lora.r=8") and f"pause_at={1 / 9}" not in point.command
-            return Ended(143, "Interrupted.\n") if stops else super()._trained(point)
+            return Ended(143, "Interrupted.\n") if stops else super().trained(point)
 
     asked = ("lora.r=4,8,16", "optimizer.lr=1e-3")
     with pytest.raises(GridFailed, match=r"1 of 3 runs failed\n  lora\.r=8: interrupted"):
